@@ -1,0 +1,41 @@
+# `make reproduce` and `make test` do everything on a machine with Python 3.11, make and a C compiler.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# dvc runs its stages with the `python` that it finds on PATH
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: reproduce test lint setup scoreboard lock
+
+reproduce: setup
+	dvc repro --quiet
+	@assay verdicts --profile quick
+	@assay check --profile quick && echo "report: $(CURDIR)/site/index.html"
+
+test: setup lint
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+setup: $(VENV)/.complete
+
+$(VENV)/.complete: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# From the committed results of the profiles standard and gpu, never by hand.
+scoreboard: setup
+	assay scoreboard
+
+# Resolve pyproject.toml anew. torch stands without its local version, and what only a CUDA build needs stays out.
+lock:
+	$(PYTHON) -m venv .lock
+	.lock/bin/python -m pip install --quiet torch==2.13.0 setuptools wheel '.[dev]'
+	.lock/bin/python -m pip freeze --all --exclude assay --exclude pip --exclude triton | grep -v '^nvidia-[^m]' \
+		| sed 's/+cpu$$//' > requirements.lock
+	rm -r .lock

@@ -1,0 +1,256 @@
+"""`assay`: the command line. Each command is a few lines over a part of the harness that can be used alone.
+
+Heavy imports (torch, scipy, matplotlib) are inside the commands that need them: `assay list` reads cards only.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from typing import Annotated, Any
+
+import typer
+
+from assay import ROOT
+from assay.card import PROFILES, Card, Profile, find_cards, load_card
+from assay.errors import AssayError, CardError, JobError
+from assay.record import Result, load_result, result_path
+from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress
+
+app = typer.Typer(help="Takes what a paper claims and says whether it holds.", no_args_is_help=True,
+                  pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
+
+Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Papers; all of them when left out.")]
+ProfileOption = Annotated[Profile, typer.Option("--profile", "-p", help="How much to run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def main() -> None:
+    try:
+        app()
+    except AssayError as error:
+        err.print(f"assay: {error}", markup=False)
+        raise SystemExit(2) from None
+
+
+@app.command("list")
+def list_papers(as_json: Json = False) -> None:
+    """The papers, from their cards."""
+    cards = list(_cards().values())
+    if as_json:
+        out.print_json(json.dumps([_listed(card) for card in cards]))
+    else:
+        print_cards(cards)
+
+
+@app.command()
+def show(slug: str) -> None:
+    """One paper: its idea, its methods, and what is known of its claims."""
+    card = _cards([slug])[slug]
+    results: dict[str, Result] = {p: result for p in PROFILES if (result := _result(p, slug))}
+    print_card(card, results, [v for p in PROFILES if p in results for v in _judge({slug: card}, p)])
+
+
+@app.command()
+def fetch(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[DATASET]...")] = None,
+    profile: Annotated[Profile | None, typer.Option(help="Fetch what the cards name for this profile.")] = None,
+) -> None:
+    """Get data sets and verify them."""
+    datasets = importlib.import_module("datasets")
+    wanted = list(names or [])
+    if profile is not None:
+        wanted += sorted({name for card in _cards().values() for name in card.datasets.of(profile)})
+    if not wanted:
+        raise AssayError(f"name data sets or a --profile; there are {', '.join(datasets.names())}")
+    for name in wanted:
+        files = datasets.fetch(name)
+        out.print(f"{name}: {len(files)} file(s) verified", markup=False)
+
+
+@app.command()
+def run(
+    slugs: Slugs = None,
+    profile: ProfileOption = "quick",
+    experiments: Annotated[list[str] | None, typer.Option("--experiment", "-e", help="Only these.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes at a time.")] = None,
+) -> None:
+    """Run papers; only what is missing is run. Failures are recorded and shown; `assay check` judges them."""
+    from assay.jobs import collect, missing, plan, run_jobs
+
+    workers = jobs or (1 if profile == "gpu" else os.cpu_count() or 1)
+    for slug, card in _cards(slugs).items():
+        planned = plan(ROOT, card, profile)
+        _known(experiments or [], planned.experiments, f"experiment of {slug} in profile {profile}")
+        todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
+        with progress(f"{slug} {profile}", len(todo)) as report:
+            try:
+                run_jobs(todo, workers, report)
+            except KeyboardInterrupt:
+                err.print("assay: interrupted; finished jobs are kept, run the same command again to go on")
+                raise typer.Exit(130) from None
+            finally:
+                result = collect(planned)
+        failed = len(result.failures())
+        out.print(f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed", markup=False)
+
+
+@app.command()
+def verdicts(
+    slugs: Slugs = None,
+    profile: ProfileOption = "quick",
+    as_json: Json = False,
+    metrics: Annotated[bool, typer.Option("--metrics", help="Write a summary a paper for `dvc metrics`.")] = False,
+) -> None:
+    """Judge the claims by what has been measured."""
+    found = _judge(_cards(slugs), profile)
+    if metrics:
+        from assay.metrics import write_metrics
+
+        write_metrics(ROOT, profile, found)
+    if as_json:
+        out.print_json(json.dumps([v.json() for v in found], allow_nan=False))
+    else:
+        print_verdicts(found)
+
+
+@app.command()
+def report() -> None:
+    """Write the site."""
+    from assay.report import write_site
+
+    cards = _cards()
+    results = {(slug, p): result for slug in cards for p in PROFILES if (result := _result(p, slug))}
+    pages = write_site(cards, results, [v for p in PROFILES for v in _judge(cards, p)], ROOT / "site")
+    out.print(f"{pages} pages: {ROOT / 'site' / 'index.html'}", markup=False)
+
+
+@app.command()
+def scoreboard() -> None:
+    """Write results/README.md, and the table on top of README.md, from the committed results."""
+    from assay.report.scoreboard import write_scoreboard
+
+    cards = _cards()
+    write_scoreboard(ROOT, cards, [v for p in ("standard", "gpu") for v in _judge(cards, p)])
+
+
+@app.command()
+def pipeline(check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False) -> None:
+    """Write dvc.yaml from the cards."""
+    from assay.pipeline import pipeline as text_of
+
+    path = ROOT / "dvc.yaml"
+    text = text_of(ROOT, _cards())
+    if check:
+        if not path.exists() or path.read_text() != text:
+            raise JobError("dvc.yaml is stale: run `assay pipeline` and commit it")
+    else:
+        path.write_text(text)
+
+
+@app.command()
+def new(slug: str) -> None:
+    """Start a paper: a folder and its test file that pass as they are."""
+    from assay.skeleton import create
+
+    for path in create(ROOT, slug):
+        out.print(str(path.relative_to(ROOT)), markup=False)
+
+
+@app.command()
+def tune(slug: str, trials: Annotated[int, typer.Option(min=1, help="Trials of each method.")] = 20) -> None:
+    """Give every method the same number of trials, by validation only, and write tuned.json."""
+    from assay.tune import tune as search
+
+    card = _cards([slug])[slug]
+    out.print(f"wrote {search(ROOT, card, trials).relative_to(ROOT)}", markup=False)
+
+
+@app.command()
+def doctor(calibrate: Annotated[bool, typer.Option("--calibrate", help="Simulate the error rates.")] = False) -> None:
+    """What this machine can run and measure; with --calibrate, whether the verdicts keep their error rates."""
+    from assay.doctor import calibration, examine
+
+    rows, healthy = calibration() if calibrate else examine(ROOT)
+    for row in rows:
+        out.print(row, markup=False)
+    if not healthy:
+        raise SystemExit(1)
+
+
+@app.command()
+def check(profile: ProfileOption = "quick") -> None:
+    """Exit 1 if a card is wrong, dvc.yaml is stale, or a job of this profile failed or never ran."""
+    pipeline(check=True)
+    broken = 0
+    for slug in _cards():
+        result = _result(profile, slug)
+        if result is None:
+            err.print(
+                f"{slug}: no result in profile {profile}; run `assay run {slug} --profile {profile}`", markup=False
+            )
+            broken += 1
+            continue
+        for job in result.jobs:
+            if job.status != "done":
+                name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))
+                err.print(f"{slug}: {name}: {job.status}: {job.reason}", markup=False)
+                if job.traceback:
+                    err.print(job.traceback, markup=False)
+                broken += 1
+    if broken:
+        raise SystemExit(1)
+
+
+def _cards(slugs: list[str] | None = None) -> dict[str, Card]:
+    paths = find_cards(ROOT)
+    _known(slugs or [], paths, "paper")
+    problems, cards = [], {}
+    for slug in slugs or paths:
+        try:
+            cards[slug] = load_card(paths[slug])
+        except CardError as error:
+            problems.append(str(error))
+    if problems:
+        raise CardError("\n".join(problems))
+    return cards
+
+
+def _known(wanted: list[str], known: Any, what: str) -> None:
+    import difflib
+
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known) or 'none'}"
+            raise AssayError(f"no {what} '{name}'; {hint}")
+
+
+def _result(profile: str, slug: str) -> Result | None:
+    path = result_path(ROOT, profile, slug)
+    return load_result(path) if path.exists() else None
+
+
+def _judge(cards: dict[str, Card], profile: Profile) -> list[Any]:
+    from assay.verdict import judge
+
+    return [
+        judge(card, claim_id, result, profile)
+        for slug, card in cards.items()
+        for result in [_result(profile, slug)]
+        for claim_id in card.claims
+    ]
+
+
+def _listed(card: Card) -> dict[str, Any]:
+    return {
+        "paper": card.slug,
+        "title": card.title,
+        "arxiv": card.arxiv,
+        "methods": [{"name": name, "role": role} for name, role in card.methods.items()],
+        "experiments": sorted({test.experiment for claim in card.claims.values() for test in claim.tests()} - {None}
+                              | {figure.experiment for figure in card.figures}),
+        "claims": list(card.claims),
+        "datasets": card.datasets.names(),
+    }  # fmt: skip

@@ -1,0 +1,52 @@
+"""What this machine can run and measure, and whether the verdicts keep their promised error rates."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from pathlib import Path
+
+import psutil
+
+from assay.measure.energy import EnergyMeter
+from assay.provenance import cpu_model, gpu_model
+
+OPTIONAL = {
+    "pooch": "downloads of data sets from their upstream",
+    "dvc": "the pipeline (make reproduce)",
+    "pynvml": "energy of a GPU",
+}
+
+
+def examine(root: Path) -> tuple[list[str], bool]:
+    """Lines for a person, and whether profiles quick and standard can run."""
+    gpu = gpu_model()
+    with EnergyMeter() as meter:
+        pass
+    energy = meter.energy
+    free = shutil.disk_usage(root).free / 2**30
+    lines = [
+        f"cpu      {cpu_model()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
+        f"gpu      {gpu or 'none: profile gpu cannot run here'}",
+        f"energy   {energy.source if energy.joules is not None else f'missing: {energy.reason}'}",
+        f"disk     {free:.1f} GiB free",
+        f"mirror   {os.environ.get('ASSAY_MIRROR') or 'none (set ASSAY_MIRROR to a folder of data sets)'}",
+    ]
+    for module, purpose in OPTIONAL.items():
+        state = "found" if importlib.util.find_spec(module) else f"not installed: no {purpose}"
+        lines.append(f"{module:<8} {state}")
+    return lines, free > 1
+
+
+def calibration() -> tuple[list[str], bool]:
+    """The simulated error rates of the verdict engine beside what they may be."""
+    from assay.calibrate import calibrate
+
+    cells = calibrate()
+    lines = [
+        f"{'ok ' if cell.ok else 'OFF'}  {100 * cell.rate:6.2f}%  "
+        f"allowed {100 * cell.low:.2f} to {100 * cell.high:.2f}%  n = {cell.n:<3} {cell.name}"
+        for cell in cells
+    ]
+    return lines, all(cell.ok for cell in cells)

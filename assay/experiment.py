@@ -1,0 +1,294 @@
+"""What an experiment is, and what it is given: the recorder and its verbs.
+
+An experiment is a plain function of the recorder `run` and the profile's parameters. The harness seeds, loops over
+data sets and replicates, times out, resumes and stores; the experiment runs methods side by side and records.
+
+    @experiment(quick=dict(replicates=3, depths=[2, 32]), standard=dict(replicates=10, depths=[2, 8, 32, 64]))
+    def depth_sweep(run, depths):
+        data = load(run.dataset)
+        for depth in depths:
+            for name, build in CONTENDERS.items():
+                with run.method(name, depth=depth) as m:
+                    m["accuracy"] = fit(build(depth), data)
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import inspect
+import io
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from assay.errors import JobError, RecordError
+from assay.record import Artifact, Curve, Row, Scalar, finite_row
+
+ARTIFACT_LIMIT = 256 * 1024
+RESERVED = ("replicates", "datasets")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A function with its parameters by profile and what it needs of a machine."""
+
+    name: str
+    function: Callable[..., None]
+    profiles: dict[str, dict[str, Any]]
+    requires: tuple[str, ...] = ()
+    timed: bool = False
+    timeout: float = 600.0
+    threads: int = 1
+
+    def replicates(self, profile: str) -> int:
+        return int(self.profiles[profile].get("replicates", 1))
+
+    def datasets(self, profile: str, of_card: Sequence[str]) -> list[str | None]:
+        """Data sets that this experiment runs on; `[None]` where it needs none."""
+        names: list[str | None] = list(self.profiles[profile].get("datasets", of_card))
+        unknown = [name for name in names if name not in of_card]
+        if unknown:
+            raise JobError(
+                f"experiment {self.name}, profile {profile}: data set {unknown[0]!r} is not on the card; "
+                f"the card's are {', '.join(of_card) or 'none'}"
+            )
+        return names or [None]
+
+    def parameters(self, profile: str) -> dict[str, Any]:
+        return {name: value for name, value in self.profiles[profile].items() if name not in RESERVED}
+
+
+def experiment(
+    *,
+    quick: dict[str, Any] | None = None,
+    standard: dict[str, Any] | None = None,
+    gpu: dict[str, Any] | None = None,
+    requires: str | Sequence[str] = (),
+    timed: bool = False,
+    timeout: float = 600.0,
+    threads: int = 1,
+) -> Callable[[Callable[..., None]], Experiment]:
+    """Declare an experiment. It runs in the profiles that are named.
+
+    Args:
+        quick, standard, gpu: the function's parameters in this profile, and two keys for the harness:
+            `replicates` (default 1) and `datasets` (default: the card's for the profile; `[]` for none).
+        requires: `"gpu"`, `"ranks:4"`, `"data:wiki"`, `"memory:64GiB"`, or several of them. Where one is not
+            met the job reads `untested`, with the reason.
+        timed: a fresh interpreter for each replicate, alone on the machine; only such an experiment may race.
+        timeout: seconds after which a job is ended.
+        threads: threads of one job.
+    """
+    profiles = {k: v for k, v in (("quick", quick), ("standard", standard), ("gpu", gpu)) if v is not None}
+
+    def declare(function: Callable[..., None]) -> Experiment:
+        accepted = set(inspect.signature(function).parameters)
+        for profile, parameters in profiles.items():
+            unknown = set(parameters) - accepted - set(RESERVED)
+            if unknown:
+                raise TypeError(f"{function.__name__}, profile {profile}: no parameter {sorted(unknown)[0]!r}")
+        needs = (requires,) if isinstance(requires, str) else tuple(requires)
+        return Experiment(function.__name__, function, profiles, needs, timed, timeout, threads)
+
+    return declare
+
+
+def experiments_of(module: ModuleType) -> dict[str, Experiment]:
+    """The experiments that a module defines, in the order of the file."""
+    return {value.name: value for value in vars(module).values() if isinstance(value, Experiment)}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed `random`, numpy and torch, on every device."""
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class MethodRows:
+    """Where the rows of one method in one setting go: `m["ap"] = 0.93`."""
+
+    def __init__(self, run: Run, method: str | None, setting: Mapping[str, Scalar]) -> None:
+        self._run, self._method, self._setting = run, method, dict(setting)
+
+    def __setitem__(self, metric: str, value: float) -> None:
+        self.record(metric, value)
+
+    def record(self, metric: str, value: float | None, *, unit: str = "", evidence: str = "measured",
+               reason: str | None = None, repeat: int | None = None, rank: int | None = None) -> None:  # fmt: skip
+        """One row. A value that is not finite is stored as missing, with the reason; None needs a reason."""
+        if value is None and reason is None:
+            raise RecordError(f"{self._run.experiment}: metric {metric!r} is None without a reason")
+        number = None if value is None else value.item() if hasattr(value, "item") else value
+        self._run.rows.append(
+            finite_row(experiment=self._run.experiment, metric=metric, value=number, method=self._method,
+                       setting=self._setting, seed=self._run.seed, rank=rank, repeat=repeat, unit=unit,
+                       evidence=evidence, reason=reason)
+        )  # fmt: skip
+
+    def curve(self, metric: str, *, x: Sequence[float], y: Sequence[float], x_name: str, unit: str = "") -> None:
+        """A metric along the run, such as validation accuracy by epoch. `x` and `y` have equal lengths."""
+        if len(x) != len(y):
+            raise RecordError(f"{self._run.experiment}: curve {metric!r} has {len(x)} x and {len(y)} y")
+        points = [finite_row(experiment="", metric="", value=float(value)).value for value in y]
+        self._run.curves.append(
+            Curve(self._run.experiment, metric, x_name, [float(v) for v in x], points, self._method,
+                  self._setting, self._run.seed, unit)
+        )  # fmt: skip
+
+
+@dataclass
+class Run:
+    """The recorder that an experiment is given. One job: one experiment, data set and replicate."""
+
+    experiment: str
+    profile: str
+    seed: int
+    dataset: str | None = None
+    device_name: str = "cpu"
+    timed: bool = False
+    threads: int = 1
+    cache: Path | None = None
+    code: str = ""
+    folder: Path | None = None
+    rows: list[Row] = field(default_factory=list)
+    curves: list[Curve] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+
+    @property
+    def device(self) -> Any:
+        """The `torch.device` that this profile measures on."""
+        import torch
+
+        return torch.device(self.device_name)
+
+    @contextmanager
+    def method(self, name: str, **setting: Scalar) -> Iterator[MethodRows]:
+        """Rows for one method in one setting. Reseeds, so that the order of methods changes no result.
+
+        The wall time is kept as the diagnostic `wall_s`, never as a claim's time: use `race` for that.
+        """
+        seed_everything(self.seed)
+        rows = self._rows_of(name, setting)
+        start = time.perf_counter()
+        yield rows
+        rows.record("wall_s", time.perf_counter() - start, unit="s")
+
+    def value(self, metric: str, value: float, unit: str = "", evidence: str = "counted", **setting: Scalar) -> None:
+        """A number that belongs to no method: theory, counts, exponents."""
+        self._rows_of(None, setting).record(metric, value, unit=unit, evidence=evidence)
+
+    def untested(self, reason: str, **setting: Scalar) -> None:
+        """Say why a setting cannot be tested here. Missing is missing, never estimated."""
+        self._rows_of(None, setting).record("untested", None, reason=reason)
+
+    def race(self, contenders: Mapping[str, Callable[[], object]], *, pairs: int = 30, warmup: int = 3,
+             **setting: Scalar) -> None:  # fmt: skip
+        """Time contenders against each other, interleaved; rows `time_s` and `energy_j`, `repeat` = pair.
+
+        Args:
+            contenders: name -> what to time. Names are written as on a card: `pres[batch_multiple=4]`.
+            pairs: rounds; in each, every contender runs once, in an order that favours nobody.
+            warmup: untimed calls of each contender before.
+
+        Raises:
+            JobError: in an experiment that is not declared `timed=True`.
+        """
+        from assay.expression import parse_atom
+        from assay.measure.time import race
+
+        if not self.timed:
+            raise JobError(f"experiment {self.experiment}: only @experiment(timed=True) may race")
+        atoms = {name: parse_atom(name) for name in contenders}
+        device = self.device if self.device.type == "cuda" else None
+        without_energy: dict[str, str] = {}
+        for sample in race(dict(contenders), pairs=pairs, warmup=warmup, device=device):
+            atom = atoms[sample.name]
+            rows = self._rows_of(atom.name, {**setting, **dict(atom.index)})
+            rows.record("time_s", sample.seconds, unit="s", repeat=sample.repeat)
+            if sample.joules is not None:
+                rows.record("energy_j", sample.joules, unit="J", repeat=sample.repeat)
+            elif sample.joules_reason and sample.name not in without_energy:
+                without_energy[sample.name] = sample.joules_reason
+                rows.record("energy_j", None, unit="J", reason=sample.joules_reason)
+
+    def memory(self, name: str, build_and_step: Callable[[], object], **setting: Scalar) -> None:
+        """Peak bytes of a pass of its own: `build_and_step` builds the model and runs a step. Row `peak_bytes`."""
+        from assay.measure.memory import live_tensor_peak
+
+        seed_everything(self.seed)
+        peak = live_tensor_peak(build_and_step)
+        self._rows_of(name, setting).record("peak_bytes", peak.bytes, unit="B")
+
+    def ranks(self, fn: Callable[..., list[dict[str, Any]]], world_size: int, *, timeout: float = 60.0,
+              args: tuple[Any, ...] = ()) -> None:  # fmt: skip
+        """Run `fn(rank, world_size, *args)` in real processes and merge the rows that every rank returns.
+
+        Each returned row is a dict with `metric`, `value`, and optionally `method`, `unit`, `evidence` and knobs
+        under `setting`; the rank is added here.
+        """
+        from assay.ranks import run_ranks
+
+        for rank, rows in enumerate(run_ranks(fn, world_size, args=args, timeout=timeout, threads=self.threads)):
+            for row in rows:
+                target = self._rows_of(row.get("method"), {"world_size": world_size, **row.get("setting", {})})
+                target.record(row["metric"], row["value"], unit=row.get("unit", ""), rank=rank,
+                              evidence=row.get("evidence", "measured"), reason=row.get("reason"))  # fmt: skip
+
+    def tuned(self, method: str) -> dict[str, Any]:
+        """Hyperparameters that `assay tune` found for a method of this paper."""
+        from assay.tune import load_tuned
+
+        if self.folder is None:
+            raise JobError(f"experiment {self.experiment}: no folder of a paper to read tuned.json from")
+        return load_tuned(self.folder, method)
+
+    def cached(self, key: str, build: Callable[[], Any]) -> Any:
+        """What `build` returns (tensors in dicts and lists), made once for this code, profile, data set and seed.
+
+        For a teacher, parent or score network that experiments share. Never call it inside a timed block.
+        """
+        import torch
+
+        from assay.locks import locked
+
+        if self.cache is None:
+            return build()
+        identity = "|".join((self.code, self.profile, str(self.dataset), str(self.seed), key))
+        path = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.with_suffix(".lock")):
+            if not path.exists():
+                seed_everything(self.seed)
+                temporary = path.with_suffix(".tmp")
+                torch.save(build(), temporary)
+                temporary.replace(path)
+            # read back even when just built, so that a resumed run sees the very same object
+            return torch.load(path, weights_only=True, map_location=self.device)
+
+    def artifact(self, name: str, arrays: Mapping[str, Any], *, method: str | None = None, **setting: Scalar) -> None:
+        """Keep small arrays for a figure. Raises RecordError above 256 KiB."""
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **{k: np.asarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
+        size = buffer.tell()
+        if size > ARTIFACT_LIMIT:
+            raise RecordError(f"{self.experiment}: artifact {name!r} has {size:,} bytes; at most {ARTIFACT_LIMIT:,}")
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        self.artifacts.append(Artifact(self.experiment, name, encoded, method, self._with_dataset(setting), self.seed))
+
+    def _rows_of(self, method: str | None, setting: Mapping[str, Scalar]) -> MethodRows:
+        return MethodRows(self, method, self._with_dataset(setting))
+
+    def _with_dataset(self, setting: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        return dict(setting) if self.dataset is None else {"dataset": self.dataset, **setting}

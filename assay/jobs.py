@@ -1,0 +1,197 @@
+"""Jobs: planned, fingerprinted, run in processes of their own, resumed, collected.
+
+A job is one experiment of a paper in one profile, on one data set, for one replicate. A finished job lives in
+`.assay/jobs/<fingerprint>.json`, written atomically; running again runs only what is missing, so a killed run goes
+on where it was, and two runs at once do no job twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import multiprocessing
+import multiprocessing.connection
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assay.card import Card, Profile
+from assay.closure import code_of_paper, hash_code
+from assay.errors import JobError, RecordError
+from assay.experiment import Experiment, experiments_of
+from assay.provenance import cpu_model, gpu_model, provenance
+from assay.record import JobRecord, Result, Status, result_path, save_result
+from assay.worker import RECORD_NOT_WRITTEN, Job, Outcome, load_outcome, save_outcome, work
+
+# the first optimizer step imports torch._dynamo, which takes longer than many a quick job
+PRELOAD = ["torch", "torch._dynamo", "numpy", "assay.experiment"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every job of one paper in one profile."""
+
+    card: Card
+    profile: Profile
+    experiments: dict[str, Experiment]
+    jobs: list[Job]
+    gpu: str | None
+
+
+def plan(root: Path, card: Card, profile: Profile) -> Plan:
+    """Read the paper's experiments and lay out its jobs. Raises JobError where the machine cannot run the profile."""
+    gpu = gpu_model() if profile == "gpu" else None
+    if profile == "gpu" and gpu is None:
+        raise JobError("profile gpu needs a CUDA GPU and this machine has none; use --profile standard or quick")
+    dataset_modules = importlib.import_module("datasets")
+    names = card.datasets.of(profile)
+    code = hash_code(root, code_of_paper(root, card.slug, [dataset_modules.module_of(name) for name in names]))
+    experiments = experiments_of(importlib.import_module(f"methods.{card.slug}.experiments"))
+    chosen = {name: e for name, e in experiments.items() if profile in e.profiles}
+    if not chosen:
+        raise JobError(f"{card.slug} has no experiment for profile {profile}")
+    jobs = [
+        _job(root, card, e, profile, dataset, seed, code, gpu)
+        for e in chosen.values()
+        for dataset in e.datasets(profile, names)
+        for seed in range(e.replicates(profile))
+    ]
+    return Plan(card, profile, chosen, jobs, gpu)
+
+
+def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, dataset: str | None, seed: int,
+         code: str, gpu: str | None) -> Job:  # fmt: skip
+    identity = {
+        "code": code,
+        "job": [card.slug, experiment.name, profile, dataset, seed],
+        "parameters": experiment.parameters(profile),
+        "threads": experiment.threads,
+        "torch": importlib.metadata.version("torch"),
+        # a time belongs to the machine that it was taken on, a loss does not
+        "machine": gpu or (cpu_model() if experiment.timed else "cpu"),
+    }
+    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
+    claims = {
+        claim_id: claim.hash()
+        for claim_id, claim in card.claims.items()
+        if experiment.name in {test.experiment for test in claim.tests()}
+    }
+    return Job(root, card.slug, experiment.name, profile, dataset, seed, experiment.timed, experiment.timeout,
+               experiment.threads, "cuda" if gpu else "cpu", code, fingerprint, claims)  # fmt: skip
+
+
+def missing(plan: Plan) -> list[Job]:
+    """Jobs without a finished outcome. A job that failed before is tried again."""
+    return [job for job in plan.jobs if not ((found := load_outcome(job)) and found.finished)]
+
+
+def run_jobs(
+    jobs: list[Job], workers: int, report: Callable[[Job, JobRecord], None] = lambda job, record: None
+) -> None:
+    """Run jobs in processes of their own, `workers` at a time; timed ones one by one, after the others.
+
+    A job that fails, hangs or is killed is recorded as such and stops no other. Only when its record cannot be
+    written (a full disk) does the run stop, with RecordError; finished jobs are kept.
+    """
+    waiting = deque(sorted(jobs, key=lambda job: job.timed))
+    running: dict[int, tuple[Any, Job, float]] = {}
+    with _ended_with_us(running):
+        while waiting or running:
+            while waiting and _may_start(waiting[0], running, workers):
+                job = waiting.popleft()
+                process = _context(job).Process(target=work, args=(job,), name=str(job))
+                process.start()
+                running[process.sentinel] = (process, job, time.monotonic())
+            for sentinel in multiprocessing.connection.wait(list(running)):
+                process, job, start = running.pop(int(sentinel))  # type: ignore[arg-type]
+                process.join()
+                report(job, _settle(job, process.exitcode, time.monotonic() - start))
+
+
+def _may_start(job: Job, running: dict[int, tuple[Any, Job, float]], workers: int) -> bool:
+    return not running if job.timed else len(running) < workers
+
+
+def _context(job: Job) -> Any:
+    """Timed: a fresh interpreter, for the process is the replicate. Else a fork of a server that has torch loaded."""
+    if job.timed or job.device == "cuda":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    return context
+
+
+@contextmanager
+def _ended_with_us(running: dict[int, tuple[Any, Job, float]]) -> Iterator[None]:
+    """Leave no worker behind, whatever ends this process short of SIGKILL (which workers notice themselves)."""
+    try:
+        yield
+    finally:
+        for process, _, _ in running.values():
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+
+def _settle(job: Job, exitcode: int, duration_s: float) -> JobRecord:
+    """The job's record; written here where the worker could not."""
+    found = load_outcome(job)
+    if exitcode == 0 and found is not None:
+        return found.record
+    if exitcode == RECORD_NOT_WRITTEN:
+        raise RecordError(
+            f"{job}: its result could not be written to {job.path.parent} (see the message above); finished jobs are "
+            "kept: make room and run the same command again"
+        )
+    status: Status = "timeout" if exitcode == -signal.SIGALRM else "killed"
+    reason = (
+        f"ended after its time limit of {job.timeout:g} s"
+        if status == "timeout"
+        else f"its process ended by {signal.Signals(-exitcode).name}"
+        if exitcode < 0
+        else f"its process ended with exit code {exitcode}"
+    )
+    record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint, round(duration_s, 3), reason)
+    save_outcome(job, Outcome(record, [], [], [], job.claims))
+    return record
+
+
+def collect(plan: Plan) -> Result:
+    """Gather the outcomes of a plan into `results/<profile>/<slug>.json`. Jobs not run yet are left out."""
+    root = plan.jobs[0].root
+    found = [got for job in plan.jobs if (got := load_outcome(job))]
+    result = Result(
+        paper=plan.card.slug,
+        profile=plan.profile,
+        provenance=provenance(
+            root,
+            threads=max(e.threads for e in plan.experiments.values()),
+            gpu=plan.gpu,
+            duration_s=sum(got.record.duration_s for got in found),
+        ),
+        parameters={name: e.profiles[plan.profile] for name, e in plan.experiments.items()},
+        replicates={name: e.replicates(plan.profile) for name, e in plan.experiments.items()},
+        claims=_claims_at_run(found),
+        jobs=[got.record for got in found],
+        rows=[row for got in found for row in got.rows],
+        curves=[curve for got in found for curve in got.curves],
+        artifacts=[artifact for got in found for artifact in got.artifacts],
+    )
+    save_result(result, result_path(root, plan.profile, plan.card.slug))
+    return result
+
+
+def _claims_at_run(found: list[Outcome]) -> dict[str, str]:
+    """Hash of each claim when its jobs ran. Jobs that ran under different wordings give a hash that matches none."""
+    hashes: dict[str, str] = {}
+    for got in found:
+        for claim_id, digest in got.claims.items():
+            hashes[claim_id] = digest if hashes.get(claim_id, digest) == digest else "changed between jobs"
+    return hashes

@@ -1,0 +1,426 @@
+"""Bytes and messages that each rank sends, counted at `torch.distributed`, by collective.
+
+A collective is not its payload: what a rank puts on the wire depends on the backend's algorithm. gloo's schedules
+below are exact, chunk rounding included, and a test holds them against TCP's own counters between network namespaces.
+`reduce_scatter_tensor`, for one, moves twice what a direct exchange would. NCCL picks its algorithm at run time, so
+only what every algorithm has in common, or the closed form of its ring, is offered, marked as such.
+
+Counted is payload; the 48-byte headers and notices of gloo and TCP's own headers are not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch.distributed import ProcessGroup
+
+from assay.errors import JobError
+
+Known = Literal["checked on the wire", "closed form"]
+GLOO_SEGMENT_BYTES = 1 << 20  # gloo's kMaxSegmentSize
+
+
+@dataclass(frozen=True)
+class Call:
+    """One collective as one rank sees it. `rank`, `root` and `size` are those of its group.
+
+    input_bytes: what this rank puts in, except for broadcast, reduce and all_reduce: the tensor's bytes; scatter:
+    what each rank gets. own_bytes: of an all_to_all, what stays here. parts: bytes of each tensor of a list.
+    """
+
+    collective: str
+    rank: int
+    size: int
+    input_bytes: int
+    item_bytes: int
+    root: int = 0
+    own_bytes: int = 0
+    parts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one rank sent by one collective. rank: global. calls: how often. known: how the count is known."""
+
+    rank: int
+    collective: str
+    backend: str
+    world_size: int
+    calls: int
+    sent_bytes: int
+    sent_messages: int
+    known: Known
+
+
+class CommunicationCounter:
+    """Sums of what this rank has sent since `count_communication` began."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str, int], Traffic] = {}
+        self._accounted: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def rows(self) -> list[Traffic]:
+        """One row per collective, backend and size of group, in the order of their first call."""
+        return list(self._rows.values())
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(row.sent_bytes for row in self._rows.values())
+
+    @property
+    def sent_messages(self) -> int:
+        return sum(row.sent_messages for row in self._rows.values())
+
+    def _add(self, call: Call, backend: str, sent: tuple[int, int]) -> None:
+        key = (call.collective, backend, call.size)
+        known: Known = "checked on the wire" if backend == "gloo" else "closed form"
+        with self._lock:
+            row = self._rows.get(key) or Traffic(dist.get_rank(), *key, 0, 0, 0, known)
+            self._rows[key] = replace(
+                row,
+                calls=row.calls + 1,
+                sent_bytes=row.sent_bytes + sent[0],
+                sent_messages=row.sent_messages + sent[1],
+            )
+
+
+@contextmanager
+def count_communication() -> Iterator[CommunicationCounter]:
+    """Count what this process sends inside the block, over every process group, from every thread.
+
+    A collective counts when it is issued, `async_op` included. All of `torch.distributed`'s Python functions are
+    seen, however they were imported; object collectives count as the tensor collectives that they are made of.
+
+    Raises JobError, before anything is sent, for a collective that the backend has no exact count for; and at the
+    end of the block if collectives went out that no Python call issued (`DistributedDataParallel` without a Python
+    communication hook, functional collectives, compiled code): they would be missing from the sum.
+    """
+    counter = CommunicationCounter()
+    before = _sequence_numbers()
+    with _lock:
+        if not _active:
+            _install()
+        _active.append(counter)
+    try:
+        yield counter
+    finally:
+        with _lock:
+            _active.remove(counter)
+            if not _active:
+                _uninstall()
+    _refuse_unseen(counter, before)
+
+
+
+
+
+def sent_by(backend: str, call: Call) -> tuple[int, int]:
+    """Payload bytes and messages that this rank sends. Raises JobError where the backend has no exact count."""
+    if call.size == 1:
+        return 0, 0
+    schedule = SCHEDULES.get(backend, {}).get(call.collective)
+    if schedule is None:
+        known = ", ".join(SCHEDULES.get(backend, {})) or "none"
+        raise JobError(
+            f"{call.collective} on {backend} has no exact count of what it sends, and Assay does not estimate; "
+            f"write the exchange with one of: {known}"
+        )
+    return schedule(call)
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """How gloo cuts T bytes for a ring of P ranks: `per_rank` segments to each of P chunks, the last ones short."""
+
+    total: int
+    size: int
+    per_rank: int
+    segment: int
+
+    @classmethod
+    def of(cls, total: int, call: Call) -> _Ring:
+        size = call.size
+        most = call.item_bytes * max(1, GLOO_SEGMENT_BYTES // call.item_bytes)
+        segments = _round_up(max(-(-total // most), 2 * size), size)
+        return cls(total, size, segments // size, _round_up(-(-total // segments), call.item_bytes))
+
+    @classmethod
+    def of_reduce(cls, total: int, call: Call) -> _Ring:
+        size = call.size
+        most = call.item_bytes * max(1, GLOO_SEGMENT_BYTES // call.item_bytes)
+        segment = _round_up(min(-(-total // (2 * size)), most), call.item_bytes)
+        segments = _round_up(max(-(-total // segment), 2 * size), size)
+        return cls(total, size, segments // size, segment)
+
+    def lengths(self, chunk: int) -> list[int]:
+        """Bytes of the segments of one chunk that are not empty, and 0 for those that are."""
+        first = (chunk % self.size) * self.per_rank
+        starts = (i * self.segment for i in range(first, first + self.per_rank))
+        return [min(self.segment, max(0, self.total - start)) for start in starts]
+
+    def all_but(self, omitted: list[int]) -> tuple[int, int]:
+        lengths = [n for chunk in range(self.size) for n in self.lengths(chunk)]
+        return sum(lengths) - sum(omitted), _messages(lengths) - _messages(omitted)
+
+
+def _gloo_all_reduce(call: Call, total: int | None = None) -> tuple[int, int]:
+    """Ring: 2T less two chunks: that of this rank while reducing, and its predecessor's while gathering."""
+    total = call.input_bytes if total is None else total
+    if total == 0:
+        return 0, 0
+    ring = _Ring.of(total, call)
+    return _sum(ring.all_but(ring.lengths(call.rank)), ring.all_but(ring.lengths(call.rank - 1)))
+
+
+def _gloo_reduce(call: Call) -> tuple[int, int]:
+    """Ring: T less the last two segments of this rank's chunk (not all of it); then the chunk goes to the root."""
+    if call.input_bytes == 0:
+        return 0, 0
+    ring = _Ring.of_reduce(call.input_bytes, call)
+    chunk = ring.lengths(call.rank)
+    to_root = (0, 0) if call.rank == call.root else (sum(chunk), int(sum(chunk) > 0))
+    return _sum(ring.all_but(chunk[-2:]), to_root)
+
+
+def _gloo_reduce_scatter(call: Call) -> tuple[int, int]:
+    """One all_reduce for each tensor of the list."""
+    return _sum(*(_gloo_all_reduce(call, part) for part in call.parts))
+
+
+def _gloo_broadcast(call: Call) -> tuple[int, int]:
+    """Binomial tree: a rank that has the tensor after round i passes it on in every later round."""
+    place, count = (call.rank - call.root) % call.size, 0
+    step = 1
+    while step < call.size:
+        count += place < step and place + step < call.size
+        step *= 2
+    return count * call.input_bytes, count
+
+
+def _gloo_all_gather(call: Call) -> tuple[int, int]:
+    """Ring in two halves: every contribution passes every rank but one."""
+    steps = call.size - 1
+    return steps * call.input_bytes, 2 * steps if call.input_bytes else 0
+
+
+def _all_to_all(call: Call) -> tuple[int, int]:
+    return call.input_bytes - call.own_bytes, call.size - 1
+
+
+def _gather(call: Call) -> tuple[int, int]:
+    return (0, 0) if call.rank == call.root else (call.input_bytes, 1)
+
+
+def _scatter(call: Call) -> tuple[int, int]:
+    return ((call.size - 1) * call.input_bytes, call.size - 1) if call.rank == call.root else (0, 0)
+
+
+def _send(call: Call) -> tuple[int, int]:
+    return call.input_bytes, 1
+
+
+def _receive(call: Call) -> tuple[int, int]:
+    return 0, 0
+
+
+def _gloo_barrier(call: Call) -> tuple[int, int]:
+    """Dissemination: ceil(log2 P) empty messages."""
+    return 0, (call.size - 1).bit_length()
+
+
+def _ring_share(rounds: int) -> Callable[[Call], tuple[int, int]]:
+    """NCCL's ring: `rounds` times (P-1)/P of the tensor. Where P does not divide it, ranks differ: refused."""
+
+    def schedule(call: Call) -> tuple[int, int]:
+        if call.input_bytes % call.size:
+            raise JobError(
+                f"{call.collective} of {call.input_bytes} bytes over {call.size} ranks of nccl: ranks send different "
+                "amounts, which it does not reveal; pad the tensor to a multiple of the ranks"
+            )
+        steps = rounds * (call.size - 1)
+        return steps * (call.input_bytes // call.size), steps
+
+    return schedule
+
+
+def _nccl_all_gather(call: Call) -> tuple[int, int]:
+    return (call.size - 1) * call.input_bytes, call.size - 1
+
+
+# broadcast and reduce are missing from nccl: which rank of its chain sends nothing is not revealed.
+SCHEDULES: dict[str, dict[str, Callable[[Call], tuple[int, int]]]] = {
+    "gloo": {
+        "all_reduce": _gloo_all_reduce,
+        "reduce": _gloo_reduce,
+        "broadcast": _gloo_broadcast,
+        "all_gather": _gloo_all_gather,
+        "all_gather_into_tensor": _gloo_all_gather,
+        "reduce_scatter": _gloo_reduce_scatter,
+        "reduce_scatter_tensor": _gloo_all_reduce,
+        "all_to_all": _all_to_all,
+        "all_to_all_single": _all_to_all,
+        "gather": _gather,
+        "scatter": _scatter,
+        "send": _send,
+        "recv": _receive,
+        "barrier": _gloo_barrier,
+    },
+    "nccl": {
+        "all_reduce": _ring_share(2),
+        "all_gather": _nccl_all_gather,
+        "all_gather_into_tensor": _nccl_all_gather,
+        "reduce_scatter": _ring_share(1),
+        "reduce_scatter_tensor": _ring_share(1),
+        "all_to_all": _all_to_all,
+        "all_to_all_single": _all_to_all,
+        "gather": _gather,
+        "scatter": _scatter,
+        "send": _send,
+        "recv": _receive,
+        "barrier": _receive,
+    },
+}
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _messages(lengths: list[int]) -> int:
+    return sum(length > 0 for length in lengths)
+
+
+def _sum(*sent: tuple[int, int]) -> tuple[int, int]:
+    return sum(b for b, _ in sent), sum(m for _, m in sent)
+
+
+
+
+# Every Python path to the network ends in a method of ProcessGroup, so that is where counting stands: a wrapper
+# around `torch.distributed.all_reduce` would miss `from torch.distributed import all_reduce`. Names differ between
+# versions of torch; the ones that this version lacks are passed over.
+METHODS = {
+    "allreduce": "all_reduce",
+    "reduce": "reduce",
+    "broadcast": "broadcast",
+    "allgather": "all_gather",
+    "_allgather_base": "all_gather_into_tensor",
+    "all_gather_single": "all_gather_into_tensor",
+    "reduce_scatter": "reduce_scatter",
+    "_reduce_scatter_base": "reduce_scatter_tensor",
+    "reduce_scatter_single": "reduce_scatter_tensor",
+    "alltoall": "all_to_all",
+    "alltoall_base": "all_to_all_single",
+    "all_to_all_single": "all_to_all_single",
+    "gather": "gather",
+    "scatter": "scatter",
+    "send": "send",
+    "recv": "recv",
+    "recv_anysource": "recv",
+    "barrier": "barrier",
+    "monitored_barrier": "monitored_barrier",
+    "allreduce_coalesced": "all_reduce_coalesced",
+    "allgather_coalesced": "all_gather_coalesced",
+    "allgather_into_tensor_coalesced": "all_gather_into_tensor_coalesced",
+    "all_gather_single_coalesced": "all_gather_into_tensor_coalesced",
+    "reduce_scatter_tensor_coalesced": "reduce_scatter_tensor_coalesced",
+    "reduce_scatter_single_coalesced": "reduce_scatter_tensor_coalesced",
+}
+SECOND_IS_INPUT = {name for name in METHODS.values() if name.startswith(("all_gather", "reduce_scatter", "all_to"))}
+
+_lock = threading.Lock()
+_active: list[CommunicationCounter] = []
+_originals: dict[str, Callable[..., Any]] = {}
+
+
+def _install() -> None:
+    for method in METHODS:
+        if hasattr(ProcessGroup, method):
+            _originals[method] = getattr(ProcessGroup, method)
+            setattr(ProcessGroup, method, _counting(method, _originals[method]))
+
+
+def _uninstall() -> None:
+    while _originals:
+        method, original = _originals.popitem()
+        setattr(ProcessGroup, method, original)
+
+
+def _counting(method: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(group: ProcessGroup, *args: Any, **kwargs: Any) -> Any:
+        call, device = _read_call(METHODS[method], group, args, kwargs)
+        backend = group._get_backend(device).name()
+        sent = sent_by(backend, call)
+        before = group._get_sequence_number_for_group()
+        work = original(group, *args, **kwargs)
+        issued = group._get_sequence_number_for_group() - before
+        for counter in list(_active):
+            counter._add(call, backend, sent)
+            counter._accounted[group.group_name] = counter._accounted.get(group.group_name, 0) + issued
+        return work
+
+    return counted
+
+
+def _read_call(
+    collective: str, group: ProcessGroup, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Call, torch.device]:
+    if dist.get_debug_level() is dist.DebugLevel.DETAIL:
+        raise JobError("TORCH_DISTRIBUTED_DEBUG=DETAIL adds collectives of its own; unset it to count communication")
+    call = Call(collective, group.rank(), group.size(), 0, 1, root=_root(args, kwargs))
+    tensors = [_tensors(arg) for arg in args if isinstance(arg, list | tuple | torch.Tensor)]
+    if not any(tensors):
+        return call, getattr(kwargs.get("opts"), "device", None) or torch.device("cpu")
+    inputs = tensors[1] if collective in SECOND_IS_INPUT or collective == "gather" else tensors[0]
+    if any(t.layout != torch.strided for t in inputs):
+        raise JobError(f"{collective} of a sparse tensor has no exact count; send its indices and values")
+    parts = tuple(t.numel() * t.element_size() for t in inputs)
+    own = 0
+    if collective == "all_to_all":
+        own = parts[call.rank]
+    elif collective == "all_to_all_single":
+        splits = args[3] if len(args) > 3 else None
+        rows = inputs[0].shape[0] if inputs[0].dim() else 1
+        own = parts[0] * splits[call.rank] // max(1, rows) if splits else parts[0] // call.size
+    item = inputs[0].element_size()
+    return replace(call, input_bytes=sum(parts), item_bytes=item, own_bytes=own, parts=parts), inputs[0].device
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [t for item in value if not isinstance(item, int) for t in _tensors(item)]
+
+
+def _root(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    for value in (*args[1:], *kwargs.values()):
+        root = getattr(value, "rootRank", value)
+        if isinstance(root, int):
+            return root
+    return 0
+
+
+def _sequence_numbers() -> dict[str, int]:
+    """How many collectives each group has issued so far, whoever issued them."""
+    if not dist.is_initialized():
+        return {}
+    groups = [g for g in dist.distributed_c10d._world.pg_map if isinstance(g, ProcessGroup)]
+    return {g.group_name: g._get_sequence_number_for_group() for g in groups}
+
+
+def _refuse_unseen(counter: CommunicationCounter, before: dict[str, int]) -> None:
+    for name, now in _sequence_numbers().items():
+        unseen = now - before.get(name, 0) - counter._accounted.get(name, 0)
+        if unseen > 0:
+            raise JobError(
+                f"{unseen} collectives of process group {name!r} were issued below Python and not counted "
+                "(DistributedDataParallel without a communication hook, functional collectives, compiled code); "
+                "issue them through torch.distributed, e.g. in a hook given to register_comm_hook"
+            )

@@ -1,0 +1,28 @@
+"""A summary a paper for `dvc metrics show`: one row a paper, the same columns for all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from assay.record import load_result, result_path, write_atomically
+from assay.verdict import VERDICTS, Verdict
+
+
+def write_metrics(root: Path, profile: str, verdicts: Sequence[Verdict]) -> None:
+    """Write `results/<profile>/metrics/<slug>.json`: claims by verdict, failed jobs, rows, seconds."""
+    for slug, found in groupby(verdicts, key=lambda v: v.paper):
+        counts = Counter(v.verdict for v in found)
+        summary: dict[str, float] = {verdict.replace(" ", "_"): counts[verdict] for verdict in VERDICTS}
+        path = result_path(root, profile, slug)
+        if path.exists():
+            result = load_result(path)
+            summary |= {
+                "failed_jobs": len(result.failures()),
+                "rows": len(result.rows),
+                "seconds": result.provenance["duration_s"],
+            }
+        write_atomically(path.parent / "metrics" / f"{slug}.json", json.dumps(summary, indent=1) + "\n")

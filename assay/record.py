@@ -1,0 +1,181 @@
+"""The tidy table of measurements, and where it came from.
+
+One file per paper and profile, `results/<profile>/<slug>.json`: rows, curves, small artifacts, the fate of every job,
+and the provenance that a reader needs to trust or to repeat them. Files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from assay.errors import RecordError
+
+SCHEMA = 1
+Scalar = bool | int | float | str
+Status = Literal["done", "failed", "timeout", "killed", "untested"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement. `seed` is the index of the replicate; a missing value always has its reason."""
+
+    experiment: str
+    metric: str
+    value: float | int | None
+    method: str | None = None
+    setting: dict[str, Scalar] = field(default_factory=dict)
+    seed: int = 0
+    rank: int | None = None
+    repeat: int | None = None
+    unit: str = ""
+    evidence: str = "measured"
+    reason: str | None = None
+
+
+def finite_row(**fields: Any) -> Row:
+    """A row whose value is finite or None: JSON never holds NaN."""
+    value = fields["value"]
+    if value is not None and not math.isfinite(value):
+        fields |= {"value": None, "reason": f"not finite: {value}"}
+    return Row(**fields)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A metric along something that a run passes through, such as epochs. `x` and `y` have equal lengths."""
+
+    experiment: str
+    metric: str
+    x_name: str
+    x: list[float]
+    y: list[float | None]
+    method: str | None = None
+    setting: dict[str, Scalar] = field(default_factory=dict)
+    seed: int = 0
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Small arrays for a figure: a compressed `.npz`, base64."""
+
+    experiment: str
+    name: str
+    npz_base64: str
+    method: str | None = None
+    setting: dict[str, Scalar] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """What became of one job."""
+
+    experiment: str
+    dataset: str | None
+    seed: int
+    status: Status
+    fingerprint: str
+    duration_s: float
+    reason: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that one profile of one paper measured."""
+
+    paper: str
+    profile: str
+    provenance: dict[str, Any]
+    parameters: dict[str, dict[str, Any]]
+    replicates: dict[str, int]
+    claims: dict[str, str]
+    jobs: list[JobRecord]
+    rows: list[Row]
+    curves: list[Curve] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+
+    def failures(self) -> list[JobRecord]:
+        return [job for job in self.jobs if job.status in ("failed", "timeout", "killed")]
+
+
+_LISTS = {"jobs": JobRecord, "rows": Row, "curves": Curve, "artifacts": Artifact}
+
+
+def result_path(root: Path, profile: str, slug: str) -> Path:
+    return root / "results" / profile / f"{slug}.json"
+
+
+def save_result(result: Result, path: Path) -> None:
+    """Write atomically, one row a line so that two results can be compared with `diff`."""
+    parts = [f' "schema": {SCHEMA}']
+    for name, value in vars(result).items():
+        if name in _LISTS:
+            items = ",\n".join("  " + _dumps(_without_defaults(item)) for item in value)
+            parts.append(f' "{name}": [\n{items}\n ]' if items else f' "{name}": []')
+        else:
+            parts.append(f' "{name}": {_dumps(value)}')
+    write_atomically(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def load_result(path: Path) -> Result:
+    """Read a result file. Raises RecordError where it is damaged or of another schema."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read as a result: {error}; delete it and run the paper again") from error
+    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+        raise RecordError(f"{path}: is not a result of schema {SCHEMA}; run the paper again")
+    try:
+        return Result(**{k: [_LISTS[k](**i) for i in v] if k in _LISTS else v for k, v in data.items()})
+    except TypeError as error:
+        raise RecordError(f"{path}: {error}; run the paper again") from error
+
+
+def _without_defaults(item: Any) -> dict[str, Any]:
+    optional = {"method": None, "setting": {}, "seed": None, "rank": None, "repeat": None, "unit": "",
+                "evidence": "measured", "reason": None, "traceback": None}  # fmt: skip
+    return {k: v for k, v in asdict(item).items() if k not in optional or v != optional[k]}
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=False)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Temporary file in the same folder, fsync, rename: a reader sees the old file or the new one, never half."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            os.fchmod(handle, 0o644)  # mkstemp keeps its files to their owner; results are for everyone
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise _cannot_write(path, error) from error
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> RecordError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    why = "the disk is full" if full else str(error)
+    return RecordError(
+        f"{path}: cannot be written: {why}. What was there before is unchanged and finished jobs are kept; "
+        "make room and run the same command again"
+    )

@@ -1,0 +1,204 @@
+"""One job, run in a process of its own: what it is, what it leaves behind, and the process itself."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from assay.errors import DataError, RecordError
+from assay.experiment import Experiment, Run, experiments_of, seed_everything
+from assay.locks import locked, machine
+from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
+
+STATE = ".assay"
+RECORD_NOT_WRITTEN = 74  # EX_IOERR: tells the parent that there is no record, and why
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One experiment of a paper in one profile, on one data set, for one replicate."""
+
+    root: Path
+    paper: str
+    experiment: str
+    profile: str
+    dataset: str | None
+    seed: int
+    timed: bool
+    timeout: float
+    threads: int
+    device: str
+    code: str
+    fingerprint: str
+    claims: dict[str, str]
+
+    @property
+    def path(self) -> Path:
+        return self.root / STATE / "jobs" / f"{self.fingerprint}.json"
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.paper, self.experiment, self.dataset, f"#{self.seed}")))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job left: its fate, its rows, and the hashes of the claims as they stood when it ran."""
+
+    record: JobRecord
+    rows: list[Row]
+    curves: list[Curve]
+    artifacts: list[Artifact]
+    claims: dict[str, str]
+
+    @property
+    def finished(self) -> bool:
+        return self.record.status == "done"
+
+
+def load_outcome(job: Job) -> Outcome | None:
+    """What the job's file says, or None. A damaged file counts as not run."""
+    try:
+        data = json.loads(job.path.read_text(encoding="utf-8"))
+        return Outcome(
+            JobRecord(**data["record"]),
+            [Row(**row) for row in data["rows"]],
+            [Curve(**curve) for curve in data["curves"]],
+            [Artifact(**artifact) for artifact in data["artifacts"]],
+            data["claims"],
+        )
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def save_outcome(job: Job, found: Outcome) -> None:
+    write_atomically(job.path, json.dumps(asdict(found), allow_nan=False) + "\n")
+
+
+def work(job: Job) -> None:
+    """Run one job in this process and leave its file. Never raises for what the experiment does."""
+    _die_with_parent()
+    try:
+        with locked(job.path.with_suffix(".lock")):
+            found = load_outcome(job)
+            if found is None or not found.finished:
+                with machine(alone=job.timed):
+                    save_outcome(job, _run(job))
+    except RecordError as error:
+        print(f"assay: {error}", file=sys.stderr, flush=True)
+        os._exit(RECORD_NOT_WRITTEN)
+
+
+def _run(job: Job) -> Outcome:
+    _end_after(job.timeout)
+    start = time.perf_counter()
+    run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads,
+              cache=job.root / STATE / "cache", code=job.code, folder=job.root / "methods" / job.paper)  # fmt: skip
+    status: Status = "done"
+    reason = trace = None
+    try:
+        experiment = experiments_of(importlib.import_module(f"methods.{job.paper}.experiments"))[job.experiment]
+        _set_threads(job.threads)
+        seed_everything(job.seed)
+        reason = unmet(experiment)
+        if reason is None:
+            experiment.function(run, **experiment.parameters(job.profile))
+            reason = _only_untested(run.rows)
+        status = "untested" if reason else "done"
+    except DataError as error:
+        status, reason = "untested", f"data missing: {error}"
+    except Exception as error:  # whatever an experiment raises is its finding, and stops no other job
+        status, reason, trace = "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
+    signal.alarm(0)
+    record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint,
+                       round(time.perf_counter() - start, 3), reason, trace)  # fmt: skip
+    return Outcome(record, run.rows, run.curves, run.artifacts, job.claims)
+
+
+def _only_untested(rows: list[Row]) -> str | None:
+    if rows and all(row.metric == "untested" for row in rows):
+        return rows[0].reason
+    return None
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def unmet(experiment: Experiment) -> str | None:
+    """The first requirement that this machine does not meet, in words, or None."""
+    for need in experiment.requires:
+        kind, _, amount = need.partition(":")
+        check = {"gpu": _no_gpu, "ranks": _no_ranks, "data": _no_data, "memory": _no_memory}.get(kind)
+        if check is None:
+            raise ValueError(f"experiment {experiment.name}: cannot require {need!r}")
+        if reason := check(amount):
+            return reason
+    return None
+
+
+def _no_gpu(_: str) -> str | None:
+    import torch
+
+    return None if torch.cuda.is_available() else "needs a CUDA GPU; this machine has none"
+
+
+def _no_ranks(amount: str) -> str | None:
+    import torch.distributed
+
+    if not torch.distributed.is_available():
+        return f"needs {amount} ranks; this torch is built without torch.distributed"
+    cores = psutil.cpu_count() or 1
+    return None if int(amount) <= 8 * cores else f"needs {amount} ranks; this machine has {cores} cores"
+
+
+def _no_data(name: str) -> str | None:
+    try:
+        importlib.import_module("datasets").fetch(name)
+    except DataError as error:
+        return f"data missing: {error}"
+    return None
+
+
+def _no_memory(amount: str) -> str | None:
+    wanted = float(amount[:-3]) * _UNITS[amount[-3:]]
+    total = psutil.virtual_memory().total
+    return None if wanted <= total else f"needs {amount} of memory; this machine has {total / 2**30:.0f} GiB"
+
+
+def _end_after(seconds: float) -> None:
+    """The kernel ends this process when its time is up, even inside native code that never returns to Python."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _die_with_parent() -> None:
+    """End this process and all that it started when its parent dies, so that `kill -9` leaves nothing computing.
+
+    The kernel's parent-death signal would not do: the parent of a forked worker is the fork server, which itself
+    waits for its workers.
+    """
+    os.setsid()
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True, name="parent watch").start()

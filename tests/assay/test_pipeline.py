@@ -1,0 +1,111 @@
+"""DVC reruns what an edit touches and nothing else, and is quick when there is nothing to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.checkout import CARD, Checkout
+
+pytest.importorskip("dvc", reason="the pipeline needs dvc")
+
+LOGGED = """
+@experiment(quick=dict(replicates=3, datasets=[]))
+def toy(run):
+    with Path(__file__).with_name("log").open("a") as file:
+        file.write("ran\\n")
+    for name in ("good", "bad"):
+        with run.method(name) as m:
+            m["score"] = float(torch.rand(()))
+"""
+
+
+def repro(checkout: Checkout) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=checkout.root, text=True, capture_output=True,
+                          env={**checkout.environment, "PATH": path})  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def start(checkout: Checkout) -> None:
+    subprocess.run(["git", "init", "-q"], cwd=checkout.root, check=True)
+    checkout.write(".gitignore", "/results/\n/site/\n.assay/\n__pycache__/\nlog\n")
+    checkout.write(".dvcignore", "__pycache__\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=checkout.root, check=True)
+    assert checkout.assay("pipeline").returncode == 0
+
+
+def log(checkout: Checkout, slug: str) -> int:
+    return (checkout.root / "methods" / slug / "log").read_text().count("ran")
+
+
+def test_an_edit_reruns_exactly_what_it_touches(checkout: Checkout) -> None:
+    checkout.paper("one", LOGGED)
+    checkout.paper(
+        "two", LOGGED + '\n@experiment(quick=dict(datasets=[]))\ndef fails(run):\n    raise ValueError("no")\n'
+    )
+    start(checkout)
+    repro(checkout)
+    assert (log(checkout, "one"), log(checkout, "two")) == (3, 3)
+    assert (checkout.root / "site/index.html").exists(), "a failed job must not stop the report"
+    assert checkout.assay("check").returncode == 1
+
+    assert "Running stage" not in repro(checkout)
+
+    card = checkout.root / "methods/one/paper.yaml"
+    card.write_text(card.read_text().replace("To test", "To try"))
+    printed = repro(checkout)
+    assert "Running stage 'verdicts'" in printed
+    assert "Running stage 'one'" not in printed
+
+    template = next((checkout.root / "assay/report/templates").glob("*.html"))
+    template.write_text(template.read_text() + "\n")
+    printed = repro(checkout)
+    assert "Running stage 'report'" in printed
+    assert "Running stage 'one'" not in printed
+    assert (log(checkout, "one"), log(checkout, "two")) == (3, 3)
+
+    checkout.paper("one", LOGGED + "\nX = 1\n", card.read_text())
+    printed = repro(checkout)
+    assert "Running stage 'one'" in printed
+    assert "Running stage 'two'" not in printed
+    assert (log(checkout, "one"), log(checkout, "two")) == (6, 3)
+
+    shown = subprocess.run([sys.executable, "-m", "dvc", "metrics", "show", "--md"], cwd=checkout.root, text=True,
+                           capture_output=True, check=True)  # fmt: skip
+    header, _, *rows = shown.stdout.strip().splitlines()
+    assert {"reproduced", "inconclusive", "untested", "failed_jobs", "seconds"} <= {
+        c.strip() for c in header.split("|")
+    }
+    assert len(rows) == 2
+
+
+def test_nothing_to_do_takes_at_most_5_seconds_with_51_papers(checkout: Checkout) -> None:
+    for index in range(51):
+        checkout.paper(f"paper_{index}", LOGGED.replace("replicates=3", "replicates=1"), CARD)
+    start(checkout)
+    stages = yaml.safe_load((checkout.root / "dvc.yaml").read_text())["stages"]
+    assert len(stages) == 53
+    # What the stages leave behind, committed as if they had run: running them is what the other test does.
+    for slug in (f"paper_{index}" for index in range(51)):
+        checkout.write(f"results/quick/{slug}.json", "{}")
+        checkout.write(f"results/quick/metrics/{slug}.json", "{}")
+    checkout.write("site/index.html", "")
+    subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=checkout.root, check=True)
+    repro(checkout)
+    fastest = min(timed_repro(checkout) for _ in range(3))
+    assert fastest < 5, f"dvc repro with nothing to do took {fastest:.1f} s"
+
+
+def timed_repro(checkout: Checkout) -> float:
+    begin = time.perf_counter()
+    printed = repro(checkout)
+    assert "Running stage" not in printed
+    return time.perf_counter() - begin

@@ -1,0 +1,73 @@
+"""A checkout of a test's own, in which papers can be added, run, damaged and killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import assay
+
+CARD = """
+title: A toy
+authors: Nobody
+venue: Nowhere 2020
+idea: To test the harness.
+setting_of_paper: none
+methods: {good: proposed, bad: baseline}
+claims:
+  good-is-better:
+    says: good beats bad.
+    kind: effect
+    experiment: toy
+    metric: score
+    value: good - bad
+    replicate: {unit: seed, changes: init, n: 3}
+    bar: "> 0"
+    why: a test
+"""
+
+
+class Checkout:
+    """A copy of the harness in a folder of its own, without papers."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name in ("assay", "datasets"):
+            shutil.copytree(assay.ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("pyproject.toml", "requirements.lock"):
+            shutil.copy(assay.ROOT / name, root / name)
+        self.write("methods/__init__.py", "")
+
+    def write(self, path: str, text: str) -> Path:
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(dedent(text))
+        return target
+
+    def paper(self, slug: str, experiments: str, card: str = CARD) -> None:
+        """Add a paper whose `experiments.py` has these lines below the usual imports."""
+        head = (
+            "import os, signal, time\nfrom pathlib import Path\nimport torch\nfrom assay.experiment import experiment\n"
+        )
+        self.write(f"methods/{slug}/__init__.py", "")
+        self.write(f"methods/{slug}/paper.yaml", card)
+        self.write(f"methods/{slug}/experiments.py", head + dedent(experiments))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "assay", *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": "", "COLUMNS": "200"}
+
+    def assay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(*arguments), cwd=self.root, env=self.environment, text=True,
+                              capture_output=True, timeout=120)  # fmt: skip
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.command(*arguments), cwd=self.root, env=self.environment, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip

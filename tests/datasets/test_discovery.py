@@ -1,0 +1,115 @@
+"""Data sets are found by their files; what a user asks for wrongly is answered helpfully."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import datasets
+from assay.errors import DataError
+
+FOLDER = Path(datasets.__file__).resolve().parent
+NAMES = ["bitcoin_alpha", "bitcoin_otc", "lastfm", "linear_drift", "mooc", "movielens_100k", "reddit", "wiki"]
+
+
+def python(program: str, *path: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment, cwd=path[0], capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_the_data_sets_of_the_first_paper_are_there() -> None:
+    assert set(NAMES) <= set(datasets.names())
+    assert datasets.names() == sorted(datasets.names())
+
+
+@pytest.mark.parametrize("name", datasets.names())
+def test_every_data_set_says_what_it_is_and_whose(name: str) -> None:
+    dataset = datasets.info(name)
+    assert dataset.name == name
+    for text in (dataset.description, dataset.licence, dataset.citation, dataset.upstream):
+        assert text.strip() == text != ""
+    assert dataset.size_bytes == sum(file.size_bytes for file in dataset.files)
+    assert f'"{name}"' in datasets.module_of(name).read_text()
+
+
+def test_generated_data_has_nothing_to_fetch() -> None:
+    assert datasets.fetch("linear_drift") == []
+
+
+def test_listing_imports_nothing_heavy() -> None:
+    program = "import sys, datasets; datasets.names(); print({'torch', 'pandas', 'scipy'} & set(sys.modules))"
+    done = python(program, FOLDER.parent)
+    assert (done.stdout, done.stderr) == ("set()\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("movielens-100k", "no data set is named 'movielens-100k'; did you mean movielens_100k?"),
+        ("bitcoin", "no data set is named 'bitcoin'; did you mean bitcoin_otc or bitcoin_alpha?"),
+        ("zzz", "no data set is named 'zzz'; known: " + ", ".join(sorted(datasets.names()))),
+    ],
+)
+@pytest.mark.parametrize("ask", [datasets.load, datasets.fetch, datasets.info, datasets.module_of])
+def test_an_unknown_name_is_answered_with_the_closest(ask: object, name: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        ask(name)
+    assert str(caught.value) == message
+
+
+def test_an_unknown_option_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(DataError) as caught:
+        datasets.load("linear_drift", nodes=3)
+    assert str(caught.value) == (
+        "load('linear_drift'): unknown option nodes; options of linear_drift: num_events, num_nodes, dim, seed"
+    )
+    with pytest.raises(DataError, match="unknown option path; options of movielens_100k: none"):
+        datasets.load("movielens_100k", path="x")
+
+
+NEW_MODULE = """
+from datasets.sources import Dataset
+DATASETS = {
+    "added": Dataset("added", "d", "l", "c", "u", files=(), loader=lambda size=1: [0] * size),
+}
+"""
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """A copy of the checkout, as far as data sets need it, that tests may add files to."""
+    for package in (FOLDER, FOLDER.parent / "assay"):
+        shutil.copytree(package, tmp_path / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def test_adding_a_data_set_is_adding_a_file(house: Path) -> None:
+    (house / "datasets" / "added.py").write_text(NEW_MODULE)
+    done = python("import datasets; print(datasets.load('added', size=3), datasets.module_of('added'))", house)
+    assert done.stdout == f"[0, 0, 0] {house / 'datasets' / 'added.py'}\n", done.stderr
+
+
+def test_two_data_sets_of_one_name_are_refused(house: Path) -> None:
+    (house / "datasets" / "added.py").write_text(NEW_MODULE)
+    (house / "datasets" / "again.py").write_text(NEW_MODULE)
+    done = python("import datasets; datasets.names()", house)
+    assert done.returncode == 1
+    assert f"DataError: {house / 'datasets' / 'again.py'}: DATASETS['added']" in done.stderr
+
+
+def test_data_sets_know_nothing_of_the_harness_but_its_errors() -> None:
+    for path in sorted(FOLDER.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            foreign = [m for m in modules if m and m.split(".")[0] in ("assay", "methods") and m != "assay.errors"]
+            assert not foreign, f"{path.name} imports {foreign}"
