@@ -22,9 +22,9 @@ OPTIONAL = {
 def examine(root: Path) -> tuple[list[str], bool]:
     """Lines for a person, and whether profiles quick and standard can run."""
     gpu = gpu_model()
-    with EnergyMeter() as meter:
-        pass
-    energy = meter.energy
+    meter = EnergyMeter("cuda" if gpu else None)
+    meter.start()
+    energy = meter.stop()
     free = shutil.disk_usage(root).free / 2**30
     lines = [
         f"cpu      {cpu_model()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",

@@ -204,6 +204,7 @@ class Run:
             JobError: in an experiment that is not declared `timed=True`.
         """
         from assay.expression import parse_atom
+        from assay.measure.energy import EnergyMeter
         from assay.measure.time import race
 
         if not self.timed:
@@ -211,7 +212,7 @@ class Run:
         atoms = {name: parse_atom(name) for name in contenders}
         device = self.device if self.device.type == "cuda" else None
         without_energy: dict[str, str] = {}
-        for sample in race(dict(contenders), pairs=pairs, warmup=warmup, device=device):
+        for sample in race(dict(contenders), pairs=pairs, warmup=warmup, device=device, energy=EnergyMeter(device)):
             atom = atoms[sample.name]
             rows = self._rows_of(atom.name, {**setting, **dict(atom.index)})
             rows.record("time_s", sample.seconds, unit="s", repeat=sample.repeat)

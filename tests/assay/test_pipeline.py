@@ -89,7 +89,10 @@ def test_an_edit_reruns_exactly_what_it_touches(checkout: Checkout) -> None:
 
 def test_nothing_to_do_takes_at_most_5_seconds_with_51_papers(checkout: Checkout) -> None:
     for index in range(51):
-        checkout.paper(f"paper_{index}", LOGGED.replace("replicates=3", "replicates=1"), CARD)
+        parts = [f"part_{i}" for i in range(6)]
+        checkout.paper(f"paper_{index}", f"from methods.paper_{index} import {', '.join(parts)}\n{LOGGED}", CARD)
+        for part in parts:
+            checkout.write(f"methods/paper_{index}/{part}.py", "")
     start(checkout)
     stages = yaml.safe_load((checkout.root / "dvc.yaml").read_text())["stages"]
     assert len(stages) == 53

@@ -48,7 +48,7 @@ def test_a_file_without_features_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("chunk_rows", [1, 3, 4, 50])
 def test_chunks_make_no_difference(tmp_path: Path, chunk_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jodie, "CHUNK_ROWS", chunk_rows)
-    events = read_jodie(write(tmp_path, HEADER + "\n".join(LINES)))
+    events = read_jodie(write(tmp_path, HEADER + "\n".join(LINES) + "\n" * 5))
     assert events.t.tolist() == [0.0, 36.0, 36.0, 1289241911.72836]
     assert events.edge_features[2].tolist() == [7, 8, 9]
 

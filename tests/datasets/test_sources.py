@@ -308,6 +308,14 @@ def test_a_download_with_wrong_content_is_refused(
     assert in_cache(cache) == []
 
 
+def test_an_archive_that_unpacks_without_end_cannot_fill_the_disk(file: File) -> None:
+    bomb = gzip.compress(bytes(64_000_000), compresslevel=1)
+    written = io.BytesIO()
+    with gzip.open(io.BytesIO(bomb)) as stream:
+        size, _ = sources._copy_and_hash(stream, written, limit=file.size_bytes)
+    assert file.size_bytes < size == written.tell() <= file.size_bytes + sources.CHUNK_BYTES
+
+
 def test_a_download_that_breaks_off_is_refused(cache: Path, file: File, content: bytes, server: Server) -> None:
     url = server.serve("ml.inter", content[:-10_000], promised=len(content))
     with pytest.raises(DataError, match=f"  - {url}: .*(IncompleteRead|refused: expected)"):
@@ -341,7 +349,8 @@ def test_the_whole_message_when_nothing_works(
             "supply it by one of:",
             f"  - put it at {target} (sha256 {file.sha256})",
             "  - set ASSAY_MIRROR to a folder that holds films/ml.inter",
-            f"  - download {url}, unpack it and put it there by hand",
+            "  - make `pip download assay-test-wheel==1.0` work, or take inside/ml.inter out of that wheel by hand",
+            f"  - download {url} by hand (unpack it) and put it there",
         ]
     )
 

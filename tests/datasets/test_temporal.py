@@ -200,6 +200,14 @@ def test_split_is_chronological_at_the_quantiles_of_time(movielens: EventStream)
     assert (int(split.val.sum()), int(split.test.sum())) == (14_999, 15_000)
 
 
+def test_an_event_at_a_quantile_belongs_to_the_earlier_part() -> None:
+    events = stream(torch.zeros(21, dtype=torch.int64), torch.ones(21, dtype=torch.int64))
+    split = events.split(new_share=0.0)
+    assert split.train.nonzero().flatten().tolist() == list(range(15))
+    assert split.val.nonzero().flatten().tolist() == [15, 16, 17]
+    assert split.test.nonzero().flatten().tolist() == [18, 19, 20]
+
+
 def test_held_out_nodes_are_a_tenth_of_the_later_ones_and_never_seen_in_training(movielens: EventStream) -> None:
     split = movielens.split(seed=1)
     late = split.val | split.test

@@ -1,0 +1,177 @@
+"""The engine keeps its error rates, and the calibration sees it when an engine does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+
+from assay.calibrate import Cell, calibrate
+from assay.verdict import claim, regions, stats
+
+Mutate = Callable[[pytest.MonkeyPatch], None]
+FEWER = 2_000
+
+# what VERDICTS.md promises: power of the t interval 1 and 2 standard deviations beyond the bar
+POWER = {
+    ("1 sd", 3): 17.9, ("1 sd", 5): 40.1, ("1 sd", 10): 80.3,
+    ("2 sd", 3): 47.1, ("2 sd", 5): 90.9, ("2 sd", 10): 100.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[Cell]:
+    return calibrate()
+
+
+def test_the_engine_passes_every_cell(cells: list[Cell]) -> None:
+    assert [str(cell) for cell in cells if not cell.ok] == []
+
+
+def test_false_verdicts_at_the_bar_stay_in_the_promised_range(cells: list[Cell]) -> None:
+    exact = [cell for cell in cells if cell.name.startswith(("effect at the bar: ", "rank contrast", "exponent"))]
+    assert {cell.n for cell in exact} == {3, 5, 10}
+    assert {(cell.low, cell.high) for cell in exact} == {(1.92, 3.13)}
+    bounded = [cell for cell in cells if "reproduced" in cell.name or "contradicted" in cell.name]
+    assert len(bounded) > 100
+    assert max(cell.rate for cell in bounded) <= 3.13
+
+
+def test_power_is_that_of_the_t_interval(cells: list[Cell]) -> None:
+    for (distance, n), expected in POWER.items():
+        cell = next(cell for cell in cells if cell.name == f"power, {distance} beyond the bar" and cell.n == n)
+        assert cell.rate == pytest.approx(expected, abs=2.0)
+
+
+def test_every_kind_of_rule_is_calibrated(cells: list[Cell]) -> None:
+    names = " ".join(cell.name for cell in cells)
+    for kind in ("any of", "2 of", "80% of", "all of", "two core parts", "equivalence", "value", "t3", "median",
+                 "censored", "settings", "pairs", "re-splits", "ratio"):  # fmt: skip
+        assert kind in names
+
+
+def test_fewer_trials_give_the_same_table_with_wider_ranges() -> None:
+    once, again = calibrate(FEWER), calibrate(FEWER)
+    assert once == again
+    assert [str(cell) for cell in once if not cell.ok] == []
+    assert once[0].low < 1.92 < 3.13 < once[0].high
+
+
+def z_for_t(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "quantile", lambda tail, df: float(norm.isf(tail)))
+
+
+def interval_of_90_percent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "ALPHA", 0.10)
+
+
+def spread_without_correction(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "spread", lambda x, axis=-1: np.std(x, axis=axis, ddof=0))
+
+
+def degrees_of_freedom_n(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "degrees", lambda n: n)
+
+
+def always_inconclusive(patch: pytest.MonkeyPatch) -> None:
+    def shrug(low: Any, *rest: Any, **more: Any) -> Any:
+        return np.full(np.shape(low), regions.INCONCLUSIVE)
+
+    for name in ("effect", "value"):
+        patch.setattr(regions, name, shrug)
+
+
+def flipped_sign(patch: pytest.MonkeyPatch) -> None:
+    real = regions.oriented
+    patch.setattr(regions, "oriented", lambda low, high, sign: real(low, high, -sign))
+
+
+def uncorrected_maximum(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "levels", lambda m, k: (1, 1))
+
+
+def settings_pooled_with_replicates(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "over_settings", lambda x: x.reshape(*x.shape[:-2], -1))
+
+
+def pairs_of_processes_taken_as_replicates(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "over_pairs", lambda x: x.reshape(*x.shape[:-2], -1))
+
+
+def splits_taken_as_independent(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stats, "standard_error", lambda x, axis=-1, **ignored: stats.spread(x, axis) / x.shape[axis] ** 0.5)
+
+
+def one_reproduced_part_is_enough(patch: pytest.MonkeyPatch) -> None:
+    real = claim.conjunction
+
+    def generous(outcomes: Any, core: Any) -> tuple[str, str]:
+        some = any(outcome.word == regions.REPRODUCED for outcome in outcomes)
+        return (regions.REPRODUCED, "") if some else real(outcomes, core)
+
+    patch.setattr(claim, "conjunction", generous)
+
+
+def median_over_the_whole_range_but_one(patch: pytest.MonkeyPatch) -> None:
+    def narrow(low: Any, high: Any, axis: int = -1, **ignored: Any) -> Any:
+        low, high = np.sort(low, axis=axis), np.sort(high, axis=axis)
+        return np.take(low, 2, axis=axis), np.take(high, -3, axis=axis)
+
+    patch.setattr(stats, "median_interval", narrow)
+
+
+MUTANTS: list[Mutate] = [
+    z_for_t,
+    interval_of_90_percent,
+    spread_without_correction,
+    degrees_of_freedom_n,
+    always_inconclusive,
+    flipped_sign,
+    uncorrected_maximum,
+    settings_pooled_with_replicates,
+    pairs_of_processes_taken_as_replicates,
+    splits_taken_as_independent,
+    one_reproduced_part_is_enough,
+    median_over_the_whole_range_but_one,
+]
+
+
+@pytest.mark.parametrize("mutate", MUTANTS)
+def test_a_faulty_engine_fails(mutate: Mutate, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    failed = [cell for cell in calibrate(FEWER) if not cell.ok]
+    assert failed
+
+
+@pytest.mark.parametrize(
+    ("mutate", "where"),
+    [
+        (uncorrected_maximum, ("any of", "2 of", "80% of", "all of")),
+        (settings_pooled_with_replicates, ("6 settings",)),
+        (pairs_of_processes_taken_as_replicates, ("30 pairs",)),
+        (splits_taken_as_independent, ("re-splits",)),
+        (one_reproduced_part_is_enough, ("two core parts",)),
+        (median_over_the_whole_range_but_one, ("median",)),
+    ],
+)
+def test_a_fault_shows_up_where_it_is(mutate: Mutate, where: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate(monkeypatch)
+    failed = [cell for cell in calibrate(FEWER) if not cell.ok]
+    assert failed
+    assert all(cell.name.startswith(where) for cell in failed)
+
+
+def test_a_cell_prints_whether_it_is_in_range() -> None:
+    assert str(Cell("effect", 3, 2.5, 1.92, 3.13)).endswith("ok")
+    assert str(Cell("effect", 3, 12.0, 1.92, 3.13)).endswith("OUT")
+
+
+def test_the_interval_is_that_of_scipy() -> None:
+    x = np.random.default_rng(0).normal(size=(50, 7))
+    low, high = stats.t_interval(x)
+    for row, (a, b) in zip(x, zip(low, high, strict=True), strict=True):
+        expected = t.interval(0.95, 6, loc=row.mean(), scale=row.std(ddof=1) / 7**0.5)
+        np.testing.assert_allclose((a, b), expected, rtol=1e-12)
