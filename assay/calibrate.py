@@ -31,15 +31,16 @@ Words = NDArray[np.str_]
 
 TRIALS = 10_000
 SIZES = (3, 5, 10)
-NOMINAL = 2.5
-BELOW, ABOVE, POWER_SLACK = 0.58, 0.63, 2.0  # in points; what 10,000 trials of a true 2.5% stay within
+NOMINAL = 0.025
+BELOW, ABOVE = 0.0058, 0.0063  # what 10,000 trials of a true 2.5% stay within
+POWER_SLACK = 0.02
 FAR = 1e3  # standard deviations: a setting that certainly holds, or certainly does not
-EQUIVALENCE_POWER = {3: 32.4, 5: 82.9, 10: 100.0}  # at 0, with a margin of 2 standard deviations
+EQUIVALENCE_POWER = {3: 0.324, 5: 0.829, 10: 1.0}  # at 0, with a margin of 2 standard deviations
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One simulated situation: how often the verdict was the one in question, and how often it may be, in percent."""
+    """One simulated situation: how often the verdict was the one in question, and how often it may be."""
 
     name: str
     n: int
@@ -53,7 +54,7 @@ class Cell:
 
     def __str__(self) -> str:
         mark = "ok" if self.ok else "OUT"
-        return f"{self.name:<62} n={self.n:<3} {self.rate:6.2f}%  [{self.low:5.2f}, {self.high:6.2f}]  {mark}"
+        return f"{self.name:<62} n={self.n:<3} {self.rate:7.2%}  [{self.low:6.2%}, {self.high:7.2%}]  {mark}"
 
 
 def calibrate(trials: int = TRIALS) -> list[Cell]:
@@ -85,19 +86,19 @@ class _Simulation:
     def exact(self, name: str, n: int, words: Words, *wanted: str) -> Cell:
         """A false verdict that must come in 2.5% of the trials: neither more often nor, for power's sake, less."""
         low, high = NOMINAL - self.widen * BELOW, NOMINAL + self.widen * ABOVE
-        return Cell(name, n, _percent(words, *wanted), round(low, 2), round(high, 2))
+        return Cell(name, n, _share(words, *wanted), round(low, 4), round(high, 4))
 
     def bounded(self, name: str, n: int, words: Words, *wanted: str) -> Cell:
         """A false verdict that may come in at most 2.5% of the trials."""
-        return Cell(name, n, _percent(words, *wanted), 0.0, self.exact(name, n, words, *wanted).high)
+        return Cell(name, n, _share(words, *wanted), 0.0, self.exact(name, n, words, *wanted).high)
 
     def power(self, name: str, n: int, words: Words, expected: float) -> Cell:
         slack = POWER_SLACK * self.widen
-        return Cell(name, n, _percent(words, REPRODUCED), round(expected - slack, 2), round(expected + slack, 2))
+        return Cell(name, n, _share(words, REPRODUCED), round(expected - slack, 4), round(expected + slack, 4))
 
 
-def _percent(words: Words, *wanted: str) -> float:
-    return float(100 * np.mean(np.isin(words, wanted)))
+def _share(words: Words, *wanted: str) -> float:
+    return float(np.mean(np.isin(words, wanted)))
 
 
 def _effect(x: Array, bar: str = ">= 1", no_effect: float = 0.0, *, resplit: float = 0.0,
@@ -243,5 +244,5 @@ def _powers(s: _Simulation) -> Iterator[Cell]:
     for effect in (1.0, 2.0):
         for n in SIZES:
             name = f"power, {effect:g} sd beyond the bar"
-            expected = 100 * nct.sf(t.ppf(0.975, n - 1), n - 1, effect * math.sqrt(n))
+            expected = nct.sf(t.ppf(0.975, n - 1), n - 1, effect * math.sqrt(n))
             yield s.power(name, n, _effect(1 + effect + s.normal(name, n)), float(expected))

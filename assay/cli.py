@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,9 +18,13 @@ from assay.errors import AssayError, CardError, JobError
 from assay.record import Result, load_result, result_path
 from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress
 
+if TYPE_CHECKING:
+    from assay.verdict import Verdict
+
 app = typer.Typer(help="Takes what a paper claims and says whether it holds.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
 
+UNJUDGED = "the card's claim cannot be judged: "
 Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Papers; all of them when left out.")]
 ProfileOption = Annotated[Profile, typer.Option("--profile", "-p", help="How much to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -184,7 +188,7 @@ def check(profile: ProfileOption = "quick") -> None:
     """Exit 1 if a card is wrong, dvc.yaml is stale, or a job of this profile failed or never ran."""
     pipeline(check=True)
     broken = 0
-    for slug in _cards():
+    for slug, card in _cards().items():
         result = _result(profile, slug)
         if result is None:
             err.print(
@@ -192,6 +196,10 @@ def check(profile: ProfileOption = "quick") -> None:
             )
             broken += 1
             continue
+        for verdict in _judge({slug: card}, profile):
+            if verdict.reason.startswith(UNJUDGED):
+                err.print(f"{slug}: {verdict.reason}", markup=False)
+                broken += 1
         for job in result.jobs:
             if job.status != "done":
                 name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))
@@ -232,15 +240,19 @@ def _result(profile: str, slug: str) -> Result | None:
     return load_result(path) if path.exists() else None
 
 
-def _judge(cards: dict[str, Card], profile: Profile) -> list[Any]:
-    from assay.verdict import judge
+def _judge(cards: dict[str, Card], profile: Profile) -> list[Verdict]:
+    """The verdict of every claim. One that cannot be judged as it is written says so and stops no other."""
+    from assay.verdict import UNTESTED, Verdict, VerdictError, judge
 
-    return [
-        judge(card, claim_id, result, profile)
-        for slug, card in cards.items()
-        for result in [_result(profile, slug)]
-        for claim_id in card.claims
-    ]
+    found = []
+    for slug, card in cards.items():
+        result = _result(profile, slug)
+        for claim_id, claim in card.claims.items():
+            try:
+                found.append(judge(card, claim_id, result, profile))
+            except VerdictError as error:
+                found.append(Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, f"{UNJUDGED}{error}", profile))
+    return found
 
 
 def _listed(card: Card) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import psutil
 
 from assay.measure.energy import EnergyMeter
 from assay.provenance import cpu_model, gpu_model
+from assay.terminal import steps
 
 OPTIONAL = {
     "pooch": "downloads of data sets from their upstream",
@@ -40,13 +41,22 @@ def examine(root: Path) -> tuple[list[str], bool]:
 
 
 def calibration() -> tuple[list[str], bool]:
-    """The simulated error rates of the verdict engine beside what they may be."""
+    """The simulated error rates of the verdict engine beside what they may be, and real noise of this machine."""
     from assay.calibrate import calibrate
+    from assay.noise import CLAIMS, PROCESSES, TOLERATED, decisive_claims
 
-    cells = calibrate()
+    with steps("calibrate", 1 + PROCESSES) as advance:
+        cells = calibrate()
+        advance()
+        decided = decisive_claims(advance)
     lines = [
         f"{'ok ' if cell.ok else 'OFF'}  {100 * cell.rate:6.2f}%  "
         f"allowed {100 * cell.low:.2f} to {100 * cell.high:.2f}%  n = {cell.n:<3} {cell.name}"
         for cell in cells
     ]
-    return lines, all(cell.ok for cell in cells)
+    healthy = decided <= TOLERATED
+    lines.append(
+        f"{'ok ' if healthy else 'OFF'}  {decided:6d}   allowed 0 to {TOLERATED} of {CLAIMS} real timing claims "
+        "about a thing and itself decided"
+    )
+    return lines, healthy and all(cell.ok for cell in cells)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from typing import Any
@@ -17,14 +16,10 @@ from assay.verdict import (
     INCONCLUSIVE,
     REPRODUCED,
     VerdictError,
-    bh,
-    clopper_pearson_upper,
-    expected_false,
-    pitman_morgan,
     regions,
     stats,
 )
-from tests.assay.claims import PROCESSES, judged, result_of, rows, versus
+from tests.assay.claims import PROCESSES, judged, rows, versus
 
 FIVE = [2.0, 2.4, 1.7, 2.2, 1.9]
 
@@ -65,6 +60,15 @@ def test_thresholds_of_an_effect_hold_in_both_orientations(fields: dict[str, str
                 for k, v in fields.items()}  # fmt: skip
     assert judged(versus(FIVE), value="a - b", **fields).verdict == word
     assert judged(versus(FIVE), value="b - a", **mirrored).verdict == word
+
+
+def test_thresholds_that_are_given_move_those_that_are_not() -> None:
+    slight_harm = [-0.5, -0.45, -0.55, -0.5, -0.48]
+    tolerant = judged(versus(slight_harm), value="a - b", bar=">= 3", direction="> -1")
+    assert tolerant.verdict == DIRECTION_ONLY  # no effect itself lies beyond -1
+    slight_gain = [0.9, 1.4, 0.6, 1.1, 1.2]
+    assert judged(versus(slight_gain), value="a - b", bar=">= 3").verdict == DIRECTION_ONLY
+    assert judged(versus(slight_gain), value="a - b", bar=">= 3", contradicted="< 1").verdict == INCONCLUSIVE
 
 
 def test_below_the_bar_is_told_from_undecided() -> None:
@@ -237,6 +241,14 @@ def test_start_up_cost_does_not_flatter_an_exponent() -> None:
     assert judged(flattered, **EXPONENT, bar="<= 1.15", tail=False).verdict == REPRODUCED
 
 
+def test_a_direction_holds_only_if_the_last_sizes_keep_it() -> None:
+    fields: dict[str, Any] = {**EXPONENT, "bar": "<= 1", "direction": "< 1.4"}
+    assert judged(times(1.3), **fields).verdict == DIRECTION_ONLY
+    flattered = judged(times(1.5, start=500.0), **fields)
+    assert flattered.verdict == INCONCLUSIVE
+    assert flattered.reason.startswith("curved")
+
+
 def test_an_exponent_needs_five_sizes_over_a_range_of_16() -> None:
     for sizes in ((1, 2, 4, 8), (1, 2, 3, 4, 5)):
         verdict = judged(times(1.0, sizes=sizes), **EXPONENT, bar="<= 1.15")
@@ -251,6 +263,7 @@ def test_a_median_has_an_order_statistic_interval() -> None:
     verdict = judged(rows("a", x), value="a", stat="median", bar=">= 0.5")
     assert verdict.estimate == 4.0
     assert verdict.interval == (1.0, 9.0)  # k = binom.ppf(0.025, 7, 0.5) = 1
+    assert verdict.p == pytest.approx(0.5**7)  # the sign test: all 7 above
     assert verdict.verdict == REPRODUCED
     few = judged(rows("a", x[:5]), value="a", stat="median", bar=">= 0.5")
     assert (few.verdict, few.reason) == (INCONCLUSIVE, "too few replicates: there are 5 and a median needs 6")
@@ -270,6 +283,8 @@ def test_a_censored_value_can_be_anything_above_its_limit() -> None:
     assert swapped.verdict == REPRODUCED
     both = judged(rows("a", [1000] * 8) + rows("b", late), **{**fields, "censored_at": 1000}, bar=">= 5")
     assert both.verdict == INCONCLUSIVE
+    never = judged(rows("a", [1000] * 8, budget=1000), **{**fields, "value": "a"}, bar="<= 500", contradicted="> 900")
+    assert (never.verdict, never.interval) == (CONTRADICTED, (1000, None))
     with pytest.raises(VerdictError, match="stat: median"):
         judged(measurements, **{**fields, "stat": "mean"}, bar=">= 5")
 
@@ -294,6 +309,7 @@ def test_times_are_compared_pair_by_pair_and_a_process_is_one_replicate() -> Non
     planned = {**PROCESSES, "pairs": 30}
     short = judged(raced(ratios), metric="time_s", replicate=planned, value="b / a", bar=">= 1.5")
     assert "3 pairs in a process where the card plans 30" in short.reason
+    assert "pairs" not in judged(versus(FIVE), replicate=planned, value="a - b", bar="> 0").reason
 
 
 def test_re_splits_of_one_data_set_have_a_wider_interval() -> None:
@@ -320,6 +336,15 @@ def test_zero_spread_is_suspicious_unless_the_metric_is_coarse() -> None:
     half = scipy_stats.t.ppf(0.975, 4) * 0.005 / math.sqrt(5)
     assert coarse.verdict == REPRODUCED
     assert coarse.interval == pytest.approx((0.1 - half, 0.1 + half))
+    needed = judged(constant, value="a - b", bar=">= 0.088", resolution=0.05).needed
+    assert needed == math.ceil((2.8 * 0.025 / 0.012) ** 2) + 2
+    ratio = judged(constant, value="a / b", bar="> 1", resolution=0.01)
+    half = scipy_stats.t.ppf(0.975, 4) * 0.005 / 0.8 / math.sqrt(5)
+    assert ratio.interval == pytest.approx((9 / 8 * math.exp(-half), 9 / 8 * math.exp(half)))
+    line = [row for size in (1, 2, 3) for row in rows("a", [size / 10] * 5, size=size)]
+    trend = judged(line, kind="trend", slope="a ~ rank size", bar="> 0", resolution=0.01)
+    half = scipy_stats.t.ppf(0.975, 4) * 0.005 * math.sqrt(2) / math.sqrt(5)
+    assert trend.interval == pytest.approx((0.2 - half, 0.2 + half))
 
 
 def test_replicates_needed_follow_from_spread_and_distance() -> None:
@@ -350,28 +375,3 @@ def test_judging_rows_is_the_same_as_the_calibrated_functions() -> None:
         assert judged(rows("a", x[trial]), value="a", bar=">= 1").verdict == effects[trial]
         around = judged(rows("a", x[trial]), kind="value", value="a", target=1, within=1, outside=2)
         assert around.verdict == values[trial]
-
-
-def test_json_has_the_promised_keys_and_never_nan() -> None:
-    verdict = judged(result_of(versus(FIVE)), value="a - b", bar=">= 1", unit="%").json()
-    assert list(verdict) == [
-        "paper", "claim", "kind", "says", "verdict", "reason", "evidence", "estimate", "interval", "n", "unit",
-        "reported", "bar", "profile", "needed", "p", "parts", "changed", "device",
-    ]  # fmt: skip
-    json.dumps(verdict, allow_nan=False)
-    assert (verdict["paper"], verdict["claim"], verdict["unit"], verdict["device"]) == ("toy", "c", "%", "CPU")
-
-
-def test_spread_against_spread_and_rates_and_many_claims() -> None:
-    rng = np.random.default_rng(3)
-    a, b = rng.normal(size=40), 3 * rng.normal(size=40)
-    assert pitman_morgan(a, b)[1] < 0.001 < 0.5 < pitman_morgan(b, a)[1]
-    with pytest.raises(VerdictError, match="needs 20 paired"):
-        pitman_morgan(a[:19], b[:19])
-    assert clopper_pearson_upper(0, 100) == pytest.approx(1 - 0.025 ** (1 / 100))
-    expected = scipy_stats.binomtest(3, 50).proportion_ci(0.95, "exact").high
-    assert clopper_pearson_upper(3, 50) == pytest.approx(expected)
-    assert clopper_pearson_upper(5, 5) == 1.0
-    p = [0.2, 0.001, 0.03, 0.04, 0.9]
-    np.testing.assert_allclose(bh(p), scipy_stats.false_discovery_control(p))
-    assert expected_false(40) == pytest.approx(1.0)

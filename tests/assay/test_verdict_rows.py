@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from assay.errors import AssayError
@@ -75,6 +74,13 @@ def test_true_and_1_are_different_settings() -> None:
     measurements = rows("a", [1.0, 2.0, 3.0], fused=True) + rows("a", [7.0, 8.0, 9.0], fused=1)
     assert judged(measurements, value="a[fused=true]", bar="> 0").estimate == pytest.approx(2)
     assert judged(measurements, value="a[fused=1]", bar="> 0").estimate == pytest.approx(8)
+
+
+def test_an_index_is_for_methods_that_have_the_knob() -> None:
+    measurements = rows("a", FIVE, depth=2) + rows("b", [0.1, 0.2, 0.3, 0.1, 0.2])
+    assert judged(measurements, value="a[depth=2] - b", bar="> 0").verdict == REPRODUCED
+    with pytest.raises(VerdictError, match="b has no knob `depth`: write it without `depth=2`"):
+        judged(measurements, value="a[depth=2] - b[depth=2]", bar="> 0")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +178,8 @@ def test_data_sets_are_separate() -> None:
 def test_a_replicate_that_has_not_run_yet_is_untested() -> None:
     verdict = judged(result_of(versus(FIVE), n=6, jobs=[job(s) for s in range(5)]), **DIFFERENCE)
     assert (verdict.verdict, verdict.reason) == (UNTESTED, "replicate 5 has not been run yet; run the paper again")
+    with pytest.raises(VerdictError, match="replicate 5 has no m of a at any setting, though its job is done"):
+        judged(result_of(versus(FIVE), n=6), **DIFFERENCE)
 
 
 def test_fewer_than_three_replicates_give_numbers_and_no_verdict() -> None:
@@ -223,6 +231,8 @@ def test_a_failed_run_is_an_infinite_one_for_a_median() -> None:
     few = judged(rows("a", x[3:]), value="a", stat="median", bar="<= 10")
     assert few.verdict == REPRODUCED
     assert judged(rows("a", x[3:9]), value="a", stat="median", bar="<= 10").verdict == INCONCLUSIVE
+    around = judged(rows("a", x[3:9]), kind="value", value="a", stat="median", target=3, within=4)
+    assert around.interval is None  # a failed run is on whichever side is bad
 
 
 def test_a_difference_divided_by_zero_is_a_failed_replicate() -> None:
@@ -241,6 +251,8 @@ def test_exact_integers_agree_to_the_last_digit() -> None:
     same = judged(rows("a", [big]) + rows("b", [big]), **fields)
     assert (same.verdict, same.n, same.interval, same.p) == (REPRODUCED, 1, None, None)
     assert judged(rows("a", [big + 1]) + rows("b", [big]), **fields).verdict == CONTRADICTED
+    raced = rows("a", [big + 1], repeat=0) + rows("a", [big + 1], repeat=1)
+    assert judged(raced, **{**fields, "value": "a", "target": big}).verdict == CONTRADICTED
 
 
 def test_exact_floats_agree_to_a_relative_1e_12() -> None:
@@ -254,7 +266,10 @@ def test_exact_floats_agree_to_a_relative_1e_12() -> None:
 def test_exact_runs_that_differ_are_an_error_and_not_noise() -> None:
     with pytest.raises(VerdictError, match="a is 7 in one run and 8 in another"):
         judged(rows("a", [7, 7, 8]), **EXACT, value="a", bar="> 0")
+    with pytest.raises(VerdictError, match="exact claim has no noise"):
+        judged(rows("a", [0.3, 0.3 * (1 + 1e-9)]), **EXACT, value="a", bar="> 0")
     assert judged(rows("a", [7, 7, 7]), **EXACT, value="a", bar="> 0").n == 1
+    assert judged(rows("a", [0.3, 0.1 + 0.2]), **EXACT, value="a", bar="> 0").verdict == REPRODUCED
 
 
 @pytest.mark.parametrize(
@@ -293,90 +308,3 @@ def test_exact_claims_use_the_same_rules_over_settings() -> None:
 def test_an_exact_division_by_zero_says_so() -> None:
     with pytest.raises(AssayError, match="division by zero"):
         judged(rows("a", [8]) + rows("b", [0]), **EXACT, value="a / b", bar="> 1")
-
-
-def conjunction(first: list[float], second: list[float], *cores: bool) -> Any:
-    measurements = rows("a", first, s=1) + rows("a", second, s=2)
-    parts = [{"value": f"a[s={s}]", "bar": ">= 1", **({"core": True} if core else {})}
-             for s, core in zip((1, 2), cores, strict=True)]  # fmt: skip
-    return judged(measurements, all=parts, core=False)
-
-
-def test_a_conjunction_is_as_good_as_its_parts() -> None:
-    good, half, none, bad = FIVE, [0.5, 0.6, 0.7, 0.6, 0.5], [0.5, -0.6, 0.7, 0.2, -0.5], [-x for x in FIVE]
-    assert conjunction(good, FIVE[::-1], False, True).verdict == REPRODUCED
-    assert conjunction(good, half, False, True).verdict == DIRECTION_ONLY
-    assert conjunction(bad, half, False, True).verdict == DIRECTION_ONLY  # only a core part can contradict
-    assert conjunction(good, bad, False, True).verdict == CONTRADICTED
-    assert conjunction(none, good, False, True).verdict == DIRECTION_ONLY
-    assert conjunction(good, none, False, True).verdict == INCONCLUSIVE
-    assert conjunction(good, bad, False, False).verdict == CONTRADICTED  # no core named: all are
-    joined = conjunction(good, half, False, True)
-    assert joined.estimate == pytest.approx(np.mean(half))  # the core part is the headline
-    assert [part["verdict"] for part in joined.parts] == [REPRODUCED, DIRECTION_ONLY]
-    assert [part["core"] for part in joined.parts] == [False, True]
-
-
-def test_core_parts_share_the_error_of_contradicting() -> None:
-    bad = [-0.1, -1.0, -0.5, -0.12, -0.9]  # t = -2.80: beyond 2.78 for one part alone, not beyond 3.50 for one of two
-    assert judged(rows("a", bad), value="a", bar=">= 1").verdict == CONTRADICTED
-    assert conjunction(bad, FIVE, True, True).verdict == INCONCLUSIVE
-
-
-def test_an_untested_core_part_leaves_the_claim_untested() -> None:
-    parts = [{"value": "a[s=1]", "bar": ">= 1"}, {"value": "a[s=3]", "bar": ">= 1", "core": True}]
-    verdict = judged(rows("a", FIVE, s=1), all=parts)
-    assert (verdict.verdict, verdict.reason) == (UNTESTED, "profile standard does not run s=3 (it runs s=1)")
-
-
-def test_a_simulation_never_reproduces() -> None:
-    simulated = rows("a", FIVE, evidence="simulated") + rows("b", [0.1, 0.2, 0.1, 0.3, 0.2], evidence="counted")
-    verdict = judged(simulated, **DIFFERENCE)
-    assert (verdict.verdict, verdict.evidence) == (DIRECTION_ONLY, "simulated")
-    assert "never reproduces" in verdict.reason
-    assert judged(rows("a", [7], evidence="counted"), **EXACT, value="a", bar="> 0").evidence == "counted"
-
-
-@pytest.mark.parametrize(
-    ("known", "word"), [("paper", CONTRADICTED), ("second-hand", INCONCLUSIVE), ("from memory", INCONCLUSIVE)]
-)
-def test_hearsay_contradicts_nobody(known: str, word: str) -> None:
-    numbers = {"r": {"value": 9.0, "source": "Table 1", "known": known}}
-    around: dict[str, Any] = {"kind": "value", "value": "a - b", "within": 0.5, "reported": "r"}
-    assert judged(versus(FIVE), numbers, **around, target=9.0).verdict == word
-    assert judged(versus(FIVE), numbers, **around, target=5.0).verdict == CONTRADICTED  # a target of our own
-    effect = judged(versus(FIVE), numbers, value="b - a", bar=">= 1", reported="r")
-    assert effect.verdict == CONTRADICTED  # the bar is ours, whoever told us the number
-
-
-@pytest.mark.parametrize(
-    ("number", "note"),
-    [
-        ({"value": 2.1}, None),
-        ({"value": 3.4}, "the reported 3.4 lies outside"),
-        ({"value": 340, "unit": "s"}, None),
-        ({"high": 3.4}, None),
-        ({"high": 1.2}, "the reported up to 1.2 lies outside"),
-        ({"low": 4, "high": 5}, "the reported 4 to 5 lies outside"),
-    ],
-)
-def test_a_reported_number_outside_our_interval_is_noted(number: dict[str, Any], note: str | None) -> None:
-    numbers = {"r": {"source": "abstract", "known": "abstract", **number}}
-    verdict = judged(versus(FIVE), numbers, **DIFFERENCE, reported="r", unit="pp")
-    assert (note in verdict.reason) if note else ("reported" not in verdict.reason)
-    assert verdict.verdict == REPRODUCED
-    assert verdict.reported == {"source": "abstract", "known": "abstract", "unit": "", "setting": "", **number}
-
-
-def test_a_card_edited_after_the_run_is_seen() -> None:
-    before, after = card_of(**DIFFERENCE), card_of(value="a - b", bar=">= 0.5")
-    result = result_of(versus(FIVE), claims={"c": before.claims["c"].hash()})
-    assert not judge(before, "c", result, "standard").changed
-    assert judge(after, "c", result, "standard").changed
-
-
-def test_gpu_models_are_named_and_never_pooled() -> None:
-    assert judged(result_of(versus(FIVE), gpu="H100"), **DIFFERENCE).device == "H100"
-    assert judged(result_of(versus(FIVE)), **DIFFERENCE).device == "CPU"
-    with pytest.raises(VerdictError, match="H100 and H200"):
-        judged(result_of(versus(FIVE), gpu=["H200", "H100"]), **DIFFERENCE)
