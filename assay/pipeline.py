@@ -67,7 +67,7 @@ def _run(root: Path, card: Card, modules: list[Path], fetched: list[str]) -> dic
 
 
 def _code(root: Path, slug: str, modules: list[Path]) -> list[str]:
-    """The paper's code; the measuring folder as one entry, for DVC reads this file and its lock slowly, line by line."""
+    """The paper's code; the measuring folder as one entry, for DVC reads dvc.yaml and its lock slowly."""
     files = _relative(root, code_of_paper(root, slug, modules))
     return sorted({MEASURE if file.startswith(f"{MEASURE}/") else file for file in files})
 

@@ -107,7 +107,7 @@ class Result:
         return [job for job in self.jobs if job.status in ("failed", "timeout", "killed")]
 
 
-_LISTS = {"jobs": JobRecord, "rows": Row, "curves": Curve, "artifacts": Artifact}
+_LISTS: dict[str, Any] = {"jobs": JobRecord, "rows": Row, "curves": Curve, "artifacts": Artifact}
 
 
 def result_path(root: Path, profile: str, slug: str) -> Path:
@@ -135,13 +135,14 @@ def load_result(path: Path) -> Result:
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise RecordError(f"{path}: is not a result of schema {SCHEMA}; run the paper again")
     try:
-        return Result(**{k: [_LISTS[k](**i) for i in v] if k in _LISTS else v for k, v in data.items()})
+        fields: dict[str, Any] = {k: [_LISTS[k](**i) for i in v] if k in _LISTS else v for k, v in data.items()}
+        return Result(**fields)
     except TypeError as error:
         raise RecordError(f"{path}: {error}; run the paper again") from error
 
 
 def _without_defaults(item: Any) -> dict[str, Any]:
-    optional = {"method": None, "setting": {}, "seed": None, "rank": None, "repeat": None, "unit": "",
+    optional: dict[str, Any] = {"method": None, "setting": {}, "seed": None, "rank": None, "repeat": None, "unit": "",
                 "evidence": "measured", "reason": None, "traceback": None}  # fmt: skip
     return {k: v for k, v in asdict(item).items() if k not in optional or v != optional[k]}
 

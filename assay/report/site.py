@@ -1,0 +1,298 @@
+"""The static site: a scoreboard of all claims and a page for each paper, readable offline and without a script.
+
+Every page carries its style, script and pictures in itself, and a policy that forbids it any request.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from assay.card import PROFILES, SLUG, Card, Profile
+from assay.errors import RecordError
+from assay.record import Result, write_atomically
+from assay.report import view as views_of
+from assay.report.figures import Drawing, draw, key_dashes, key_shape, where_text
+from assay.report.numbers import MINUS, byte_text, duration_text, number
+from assay.report.tables import Summary, Table, measurement_tables, scalar_text
+from assay.report.view import ClaimView, claim_views
+from assay.verdict import VERDICTS, Verdict, expected_false
+
+HERE = Path(__file__).resolve().parent
+MEANINGS = {
+    "reproduced": "The whole interval meets the bar.",
+    "direction only": "The effect is there, but not shown to be as large as the bar asks.",
+    "inconclusive": "The interval allows too much: too few replicates, or too much spread.",
+    "contradicted": "The whole interval lies on the wrong side.",
+    "untested": "Not judged here; the reason is given.",
+}
+_ICON = (
+    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'%3E%3Crect width='24' height='24'"
+    " rx='5' fill='%230a5c3c'/%3E%3Cpath d='M5 12.5l4.5 4.5L19 7' fill='none'"
+    " stroke='%23fff' stroke-width='3'/%3E%3C/svg%3E"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One profile's result of a paper, as its page shows it."""
+
+    result: Result
+    tables: list[Table]
+    provenance: list[tuple[str, str]]
+    parameters: list[tuple[str, str]]
+    versions: str
+
+
+def write_site(
+    cards: Mapping[str, Card],
+    results: Mapping[tuple[str, Profile], Result],
+    verdicts: Sequence[Verdict],
+    out_dir: Path,
+) -> int:
+    """Write `index.html` and `papers/<slug>.html` under `out_dir`; the number of pages.
+
+    The same arguments give the same bytes. Raises RecordError where a slug cannot be a file's name.
+    """
+    for slug in cards:
+        if not SLUG.fullmatch(slug):
+            raise RecordError(f"{slug!r} cannot name a page: a paper's folder is named like 'pres' or 'dc_gan'")
+    pages = _Pages(_latest(results.values()))
+    views = claim_views(cards.values(), verdicts)
+    write_atomically(out_dir / "index.html", pages.index(cards, results, views))
+    for slug, card in cards.items():
+        own = [view for view in views if view.card.slug == slug]
+        runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
+        write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs))
+    for page in (out_dir / "papers").glob("*.html"):
+        if page.stem not in cards:  # of a paper that is gone
+            page.unlink()
+    return 1 + len(cards)
+
+
+class _Pages:
+    """The templates, with the style and the script that they carry."""
+
+    def __init__(self, latest: str) -> None:
+        self._style = _compact_style(HERE / "static" / "site.css")
+        self._script = Markup((HERE / "static" / "scoreboard.js").read_text(encoding="utf-8"))
+        self._templates = environment()
+        self._templates.globals.update(
+            style=self._style, icon=_ICON, latest=latest, tones=views_of.TONES, weak_sources=views_of.WEAK_SOURCES,
+            profile_notes=views_of.PROFILE_NOTES, meanings=MEANINGS,
+        )  # fmt: skip
+
+    def index(
+        self, cards: Mapping[str, Card], results: Mapping[tuple[str, Profile], Result], views: list[ClaimView]
+    ) -> str:
+        counts = views_of.counts(views)
+        small = views_of.counts(view for view in views if view.lead.small)
+        tested = views_of.judged_by_interval(views)
+        papers = [
+            {"slug": slug, "title": card.title, "views": [view for view in views if view.card.slug == slug]}
+            for slug, card in cards.items()
+        ]
+        shown = {view.lead.profile for view in views}
+        return self._templates.get_template("index.html").render(
+            policy=self._policy(self._script), script=self._script, home="", here="index", views=views, papers=papers,
+            counts=counts, small_counts=small, small=sum(small.values()), shares=_shares(counts, small),
+            tested=tested, expected=number(float(f"{expected_false(tested):.2g}")), false_rate=expected_false(1),
+            any_result=bool(results),
+            profiles=[profile for profile in PROFILES if profile in shown],
+            place={word: place for place, word in enumerate(VERDICTS)},
+        )  # fmt: skip
+
+    def paper(self, card: Card, views: list[ClaimView], results: list[Result]) -> str:
+        """`results` largest profile first: figures are drawn from the first that holds their measurements."""
+        runs = [_run(card, result) for result in results]
+        ran = {result.profile for result in results}
+        ours = [
+            {"name": profile, "text": card.setting_of_ours.get(profile, ""), "datasets": card.datasets.of(profile),
+             "run": profile in ran}
+            for profile in reversed(PROFILES)
+            if profile in ran or profile in card.setting_of_ours
+        ]  # fmt: skip
+        return self._templates.get_template("paper.html").render(
+            policy=self._policy(None), home="../", here="paper", card=card, views=views, runs=runs, ours=ours,
+            links=links_of(card), drawings=_drawings(card, results),
+            failures=[(result, job) for result in results for job in result.failures()],
+            idle=[(result, job) for result in results for job in result.jobs if job.status == "untested"],
+            commit=(results[0].provenance.get("commit") or "")[:12] if results else "",
+            dirty=bool(results and results[0].provenance.get("dirty")),
+        )  # fmt: skip
+
+    def _policy(self, script: Markup | None) -> str:
+        """Nothing from anywhere; by their hashes, the one style and the one script that the page carries."""
+        allowed = f"{_hash(script)}" if script is not None else "'none'"
+        return (
+            f"default-src 'none'; style-src {_hash(self._style)}; script-src {allowed}; img-src data:; "
+            "base-uri 'none'; form-action 'none'"
+        )
+
+
+def environment() -> Environment:
+    """jinja2 that escapes everything and stumbles over what is missing."""
+    templates = Environment(
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    templates.filters.update(
+        number=number, q_value=q_value, sentence=sentence, dashes=key_dashes, shape=key_shape,
+        caption=caption_of, paragraphs=paragraphs, common_note=common_note, missing_reasons=missing_reasons,
+    )  # fmt: skip
+    return templates
+
+
+def _compact_style(path: Path) -> Markup:
+    """Our own style sheet without the spaces that only its reader needs: every page carries a copy."""
+    style = re.sub(r"\s*([{};,])\s*", r"\1", path.read_text(encoding="utf-8"))
+    return Markup(re.sub(r":\s+", ":", style).replace(";}", "}").strip())
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _latest(results: Iterable[Result]) -> str:
+    """The day of the newest result: unlike today's date, it is the same whenever the pages are written."""
+    dates = [str(result.provenance.get("date") or "")[:10] for result in results]
+    return max((date for date in dates if re.fullmatch(r"\d{4}-\d\d-\d\d", date)), default="")
+
+
+def _shares(counts: Mapping[str, int], small: Mapping[str, int]) -> list[tuple[str, float, float]]:
+    """(class, start, width in percent) of each verdict among all claims, those of quick runs apart."""
+    total, start, shares = sum(counts.values()) or 1, 0.0, []
+    for word, count in counts.items():
+        for kind, part in (("", count - small[word]), (" faint", small[word])):
+            width = 100 * part / total
+            if part:
+                shares.append((f"f-{views_of.TONES[word]}{kind}", round(start, 2), round(width, 2)))
+            start += width
+    return shares
+
+
+def links_of(card: Card) -> list[tuple[str, str]]:
+    """Where the paper and its code are. Only web addresses become links: a card is data that anyone may send."""
+    found = []
+    if card.arxiv and re.fullmatch(r"[A-Za-z0-9./-]+", card.arxiv):
+        found.append((f"arXiv:{card.arxiv}", f"https://arxiv.org/abs/{card.arxiv}"))
+    for name, address in (("paper", card.url), ("official code", card.code)):
+        if address and re.match(r"https?://", address):
+            found.append((name, address))
+    return found
+
+
+def _drawings(card: Card, results: list[Result]) -> list[dict[str, Any]]:
+    methods = list(card.methods)
+    drawings = []
+    for index, figure in enumerate(card.figures):
+        for result in results:
+            drawing = draw(figure, result, methods, f"fig{index}")
+            if drawing is not None:
+                drawings.append(_drawing(drawing))
+                break
+    return drawings
+
+
+def _drawing(drawing: Drawing) -> dict[str, Any]:
+    names = [line.name for line in drawing.lines]
+    return {**vars(drawing), "repeated": drawing.repeated, "names": names, "where": where_text(drawing.figure)}
+
+
+def _run(card: Card, result: Result) -> Run:
+    return Run(
+        result=result,
+        tables=measurement_tables(result.rows, list(card.methods)),
+        provenance=provenance_text(result),
+        parameters=[(name, _parameters(result, name)) for name in sorted({*result.parameters, *result.replicates})],
+        versions=", ".join(f"{name} {version}" for name, version in (result.provenance.get("versions") or {}).items()),
+    )
+
+
+def provenance_text(result: Result) -> list[tuple[str, str]]:
+    """Where a result came from, in pairs; what is unknown is said to be, for it matters too."""
+    known = result.provenance
+    state = {True: " (with uncommitted changes)", False: " (clean)", None: ""}[known.get("dirty")]
+    replicates = max(result.replicates.values(), default=0)
+    return [
+        ("commit", (known["commit"] + state) if known.get("commit") else "not recorded"),
+        ("date", _date(known.get("date"))),
+        ("duration", duration_text(known.get("duration_s"))),
+        ("CPU", str(known.get("cpu") or "not recorded")),
+        ("GPU", str(known.get("gpu") or "none")),
+        ("cores", scalar_text(known.get("cores"))),
+        ("memory", byte_text(known.get("memory_bytes"))),
+        ("threads", scalar_text(known.get("threads"))),
+        ("system", str(known.get("os") or "not recorded")),
+        ("seeds", "0" if replicates <= 1 else f"0 to {replicates - 1}"),
+        ("jobs", _jobs(result)),
+    ]
+
+
+def _date(text: str | None) -> str:
+    """`2026-03-14 09:26 UTC` of an ISO date; anything else as it is."""
+    match = re.match(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)\S*(\+00:00|Z)$", text or "")
+    return f"{match[1]} {match[2]} UTC" if match else str(text or "not recorded")
+
+
+def _jobs(result: Result) -> str:
+    counted: dict[str, int] = {}
+    for job in result.jobs:
+        counted[job.status] = counted.get(job.status, 0) + 1
+    return ", ".join(f"{count} {status}" for status, count in counted.items())
+
+
+def _parameters(result: Result, experiment: str) -> str:
+    parts = [f"{name} {_plain(value)}" for name, value in result.parameters.get(experiment, {}).items()]
+    if experiment in result.replicates:
+        parts.append(f"replicates {result.replicates[experiment]}")
+    return "; ".join(parts)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(_plain, value)) if isinstance(value, list | tuple) else scalar_text(value)
+
+
+def caption_of(table: Table) -> Markup:
+    """`depth_sweep · accuracy (%) · measured; data set cora`."""
+    unit = f" ({table.unit})" if table.unit else ""
+    fixed = f"; {table.fixed}" if table.fixed else ""
+    return Markup('<b>{}</b>{} <span class="hush">{}, {}{}</span>').format(
+        table.metric, unit, table.experiment, table.evidence, fixed
+    )
+
+
+def q_value(q: float) -> str:
+    return "< 0.001" if q < 0.001 else f"{q:.3f}" if q < 0.1 else f"{q:.2f}"
+
+
+def sentence(text: str) -> str:
+    """A reason as a sentence, with the signs of print for those of a keyboard."""
+    text = re.sub(r"(?<![\w.)\]-])-(?=[\d.])", MINUS, text.strip().replace(">=", "≥").replace("<=", "≤"))
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
+
+
+def paragraphs(text: str) -> list[str]:
+    """Text of a card: a blank line or a line that starts an item ends a paragraph, other line breaks are the file's."""
+    parts = re.split(r"\n\s*\n|\n(?=\s*[-*] )", text.strip())
+    return [" ".join(part.split()) for part in parts if part.strip()]
+
+
+def common_note(lines: list[tuple[str, list[Summary | None]]]) -> str:
+    """The note that all cells share, said once; empty where they differ."""
+    notes = {cell.note for _, cells in lines for cell in cells if cell is not None}
+    return notes.pop() if len(notes) == 1 else ""
+
+
+def missing_reasons(lines: list[tuple[str, list[Summary | None]]]) -> list[str]:
+    """Why values are missing, each reason once."""
+    found = [reason for _, cells in lines for cell in cells if cell is not None for reason in cell.reasons]
+    return list(dict.fromkeys(found))

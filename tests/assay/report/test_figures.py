@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from assay.card import Figure
+from assay.record import Curve, Result, Row
+from assay.report.figures import MARKERS, MOST_POINTS, draw, key_shape, printable
+
+METHODS = ["plain", "pres", "pres_s"]
+
+
+def result(rows: list[Row], curves: list[Curve] | None = None) -> Result:
+    return Result("pres", "standard", {}, {}, {}, {}, [], rows, curves or [])
+
+
+def sweep(metric: str = "ap", methods: list[str] = METHODS, batches: tuple[object, ...] = (50, 200, 800)) -> Result:
+    return result([
+        Row("sweep", metric, 75 - 2.0 * i - 0.1 * seed * (1 + j), method, {"batch": batch, "dataset": "otc"}, seed,
+            unit="%")
+        for i, batch in enumerate(batches)
+        for j, method in enumerate(methods)
+        for seed in range(3)
+    ])  # fmt: skip
+
+
+def figure(**fields: object) -> Figure:
+    return Figure(**{"title": "AP by batch", "experiment": "sweep", "x": "batch", "y": "ap", **fields})
+
+
+def elements(svg: str) -> list[ElementTree.Element]:
+    return list(ElementTree.fromstring(svg).iter())
+
+
+@pytest.mark.parametrize("kind", ["line", "bars"])
+@pytest.mark.parametrize("log", [False, True])
+def test_a_drawing_carries_no_style_no_colour_and_only_known_elements(kind: str, log: bool) -> None:
+    drawing = draw(figure(kind=kind, log_x=log, log_y=log), sweep(), METHODS, "fig0")
+    assert drawing is not None
+    assert not re.search(r"style|#0000|DOCTYPE|xmlns|font-family|<!--", drawing.svg)
+    tags = {element.tag for element in elements(drawing.svg)}
+    assert tags <= {"svg", "title", "desc", "defs", "g", "path", "use", "text", "clipPath", "rect"}
+
+
+def test_ids_of_two_drawings_never_meet_and_every_reference_is_met() -> None:
+    texts = [str(draw(figure(), sweep(), METHODS, prefix).svg) for prefix in ("fig0", "fig1")]  # type: ignore[union-attr]
+    ids = [re.findall(r'\bid="([^"]+)"', text) for text in texts]
+    assert not set(ids[0]) & set(ids[1])
+    for own, text in zip(ids, texts, strict=True):
+        assert len(own) == len(set(own))
+        assert set(re.findall(r'href="#([^"]+)"', text) + re.findall(r"url\(#([^)]+)\)", text)) <= set(own)
+
+
+def test_drawing_twice_gives_the_same_bytes() -> None:
+    assert draw(figure(), sweep(), METHODS, "f") == draw(figure(), sweep(), METHODS, "f")
+
+
+def test_a_method_keeps_its_colour_whichever_others_are_drawn() -> None:
+    alone = draw(figure(), sweep(methods=["pres"]), METHODS, "f")
+    together = draw(figure(), sweep(), METHODS, "f")
+    assert alone is not None
+    assert together is not None
+    assert alone.lines[0].style == {line.name: line.style for line in together.lines}["pres"] == 1
+    assert "s-s2" in alone.svg
+    assert "s-s1" not in alone.svg
+
+
+def test_every_marker_has_its_own_shape_in_the_key() -> None:
+    assert len({key_shape(style) for style in range(len(MARKERS))}) == len(MARKERS)
+
+
+def test_numbers_of_the_table_are_the_means_of_the_picture() -> None:
+    drawing = draw(figure(where={"dataset": "otc"}), sweep(), METHODS, "f")
+    assert drawing is not None
+    (first, cells) = drawing.cells[0]
+    assert (first, drawing.y_label) == ("50", "ap (%)")
+    assert [cell and round(cell.mean or 0, 6) for cell in cells] == [74.9, 74.8, 74.7]
+
+
+def test_a_log_axis_names_the_sizes_that_were_run() -> None:
+    drawing = draw(figure(log_x=True), sweep(), METHODS, "f")
+    assert drawing is not None
+    texts = [element.text for element in elements(drawing.svg) if element.tag == "text"]
+    assert texts[:3] == ["50", "200", "800"]
+
+
+def test_a_log_axis_is_not_asked_to_show_zero_or_less() -> None:
+    found = result(
+        [Row("sweep", "ap", value, "plain", {"batch": batch}) for batch, value in ((0, 1.0), (2, -1.0), (4, 3.0))]
+    )
+    drawing = draw(figure(log_x=True, log_y=True), found, METHODS, "f")
+    assert drawing is not None
+    assert "nan" not in drawing.svg
+    assert [name for name, _ in drawing.cells] == ["0", "2", "4"]
+
+
+def test_whole_numbers_on_an_axis_stay_whole() -> None:
+    for batches in ((1,), (1, 2, 3)):
+        drawing = draw(figure(), sweep(batches=batches), METHODS, "f")
+        assert drawing is not None
+        texts = [element.text for element in elements(drawing.svg) if element.tag == "text"]
+        assert texts[: len(batches) + 1] == [*map(str, batches), "batch"]
+
+
+def test_words_on_the_x_axis_stand_side_by_side() -> None:
+    drawing = draw(figure(), sweep(batches=("small", "large")), METHODS, "f")
+    assert drawing is not None
+    assert {"small", "large"} <= {element.text for element in elements(drawing.svg)}
+
+
+def test_a_dollar_or_a_tag_in_a_label_stays_text() -> None:
+    drawing = draw(figure(x_label="cost $x_1$ <b> & \x07", y_label="</svg><script>"), sweep(), METHODS, "f")
+    assert drawing is not None
+    texts = [element.text for element in elements(drawing.svg)]
+    assert "cost $x_1$ <b> & \N{REPLACEMENT CHARACTER}" in texts
+    assert "<script" not in drawing.svg
+
+
+def test_a_curve_is_thinned_and_keeps_its_ends() -> None:
+    curve = Curve(
+        "sweep", "loss", "epoch", [float(e) for e in range(1000)], [1.0 / (e + 1) for e in range(1000)], "plain"
+    )
+    drawing = draw(figure(x="epoch", y="loss"), result([], [curve]), METHODS, "f")
+    assert drawing is not None
+    assert len(drawing.xs) == MOST_POINTS
+    assert (drawing.xs[0], drawing.xs[-1]) == (0.0, 999.0)
+
+
+def test_missing_values_are_told_and_not_drawn_as_something() -> None:
+    rows = [*sweep().rows, Row("sweep", "ap", None, "plain", {"batch": 3200}, reason="diverged")]
+    drawing = draw(figure(), result(rows), METHODS, "f")
+    assert drawing is not None
+    assert drawing.notes == ["1 missing value is not drawn; the table says where."]
+
+
+def test_knobs_that_are_averaged_are_named() -> None:
+    drawing = draw(figure(by="dataset"), sweep(), METHODS, "f")
+    assert drawing is not None
+    assert drawing.averaged == ["method"]
+    assert draw(figure(), sweep(), METHODS, "f").averaged == []  # type: ignore[union-attr]
+
+
+def test_lines_of_a_knob_are_named_by_it_and_without_it_there_is_one() -> None:
+    names = {
+        by: [line.name for line in draw(figure(by=by), sweep(), METHODS, "f").lines] for by in ("dataset", "width")
+    }  # type: ignore[union-attr]
+    assert names == {"dataset": ["dataset otc"], "width": ["all"]}
+
+
+def test_a_figure_without_measurements_is_not_drawn() -> None:
+    assert draw(figure(y="nothing"), sweep(), METHODS, "f") is None
+    assert draw(figure(where={"dataset": "other"}), sweep(), METHODS, "f") is None
+
+
+def test_a_picture_is_named_for_those_who_do_not_see_it() -> None:
+    drawing = draw(figure(), sweep(), METHODS, "f")
+    assert drawing is not None
+    root = elements(drawing.svg)[0]
+    names = {element.attrib.get("id"): element.text for element in root}
+    assert [names[name] for name in root.attrib["aria-labelledby"].split()] == [
+        "AP by batch",
+        "ap (%) against batch for plain, pres, pres_s. The numbers follow as a table.",
+    ]
+
+
+def test_printable_keeps_every_letter_of_every_language() -> None:
+    assert printable("Größe μ 大小 \ud800") == "Größe μ 大小 \N{REPLACEMENT CHARACTER}"

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from assay.errors import RecordError
+from assay.report import write_scoreboard
+from assay.report.scoreboard import END, MOST_LINES, START, committed_views, plain, readme_block, results_readme
+from tests.assay.report.example import Example, hostile, many
+
+README = f"# Assay\n\nbefore\n\n{START}\nold\n{END}\n\nafter\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "README.md").write_text(README, encoding="utf-8")
+    return tmp_path
+
+
+def cells(table: str) -> list[list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in lines]
+
+
+def test_quick_results_never_reach_the_scoreboard(example: Example) -> None:
+    text = results_readme(committed_views(example.cards, example.verdicts))
+    assert "quick" not in text
+    depth = next(line for line in cells(text) if line[1].startswith("Decoupled propagation"))
+    assert depth[5:7] == ["○ untested", "not run yet"]
+
+
+def test_a_line_holds_the_claim_its_numbers_and_what_they_rest_on(example: Example) -> None:
+    text = results_readme(committed_views(example.cards, example.verdicts)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    line = next(line for line in cells(text) if "2.5 times faster" in line[1])
+    assert line[2:] == [
+        "up to 3.4 x", "1.728 x \\[1.692 to 1.765\\]", "≥ 2.5", "↗ direction only",
+        "standard, CPU, measured, 5 processes", "1",
+    ]  # fmt: skip
+
+
+def test_every_line_has_a_cell_for_each_column(example: Example) -> None:
+    for found in (example, hostile()):
+        views = committed_views(found.cards, found.verdicts)
+        for text, columns in ((results_readme(views), 8), (readme_block(views), 5)):
+            assert {len(line) for line in cells(text)} == {columns}
+
+
+def test_the_front_page_keeps_all_but_its_block(example: Example, root: Path) -> None:
+    write_scoreboard(root, example.cards, example.verdicts)
+    text = (root / "README.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# Assay\n\nbefore\n\n{START}\n9 claims of 2 papers")
+    assert text.endswith(f"{END}\n\nafter\n")
+    assert "old" not in text
+    assert text.count("| [") == 5
+
+
+def test_writing_again_changes_nothing(example: Example, root: Path) -> None:
+    write_scoreboard(root, example.cards, example.verdicts)
+    first = {path: path.read_bytes() for path in root.rglob("*.md")}
+    write_scoreboard(root, example.cards, reversed(example.verdicts))
+    assert {path: path.read_bytes() for path in root.rglob("*.md")} == first
+    assert len(first) == 2
+
+
+@pytest.mark.parametrize("text", ["# Assay\n", f"{END}\n{START}\n", f"{START}\n{START}\n{END}\n"])
+def test_a_front_page_without_a_place_is_refused_and_nothing_is_written(
+    example: Example, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    with pytest.raises(RecordError, match="needs the line"):
+        write_scoreboard(tmp_path, example.cards, example.verdicts)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+
+
+def test_a_missing_front_page_is_named(example: Example, tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"README\.md: cannot be read"):
+        write_scoreboard(tmp_path, example.cards, example.verdicts)
+
+
+def test_no_results_say_how_to_make_one(example: Example, root: Path) -> None:
+    write_scoreboard(root, example.cards, [])
+    assert "assay run SLUG --profile standard" in (root / "README.md").read_text(encoding="utf-8")
+    write_scoreboard(root, {}, [])
+    assert "No paper has a card yet." in (root / "results" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_long_block_shows_one_claim_of_each_paper(tmp_path: Path) -> None:
+    example = many(tmp_path, papers=6, claims=8)
+    verdicts = [replace(verdict, profile="standard") for verdict in example.verdicts if verdict.profile == "quick"]
+    assert len(verdicts) > MOST_LINES
+    block = readme_block(committed_views(example.cards, verdicts))
+    assert block.count("| [") == 6
+    assert "The first judged claim of each paper" in block
+
+
+def test_text_of_a_card_cannot_leave_its_cell() -> None:
+    assert plain("a|b\n<i> *c* [d](e) `f` ~g~ h_i") == r"a\|b &lt;i&gt; \*c\* \[d\](e) \`f\` \~g\~ h\_i"
+    found = hostile()
+    text = results_readme(committed_views(found.cards, found.verdicts))
+    assert "<img" not in text
+    assert "<script" not in text
