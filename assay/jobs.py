@@ -28,7 +28,7 @@ from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
 from assay.provenance import cpu_model, gpu_model, provenance
 from assay.record import JobRecord, Result, Status, result_path, save_result
-from assay.worker import RECORD_NOT_WRITTEN, Job, Outcome, load_outcome, save_outcome, work
+from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, load_outcome, save_outcome, work
 
 # the first optimizer step imports torch._dynamo, which takes longer than many a quick job
 PRELOAD = ["torch", "torch._dynamo", "numpy", "assay.experiment"]
@@ -52,7 +52,8 @@ def plan(root: Path, card: Card, profile: Profile) -> Plan:
         raise JobError("profile gpu needs a CUDA GPU and this machine has none; use --profile standard or quick")
     dataset_modules = importlib.import_module("datasets")
     names = card.datasets.of(profile)
-    code = hash_code(root, code_of_paper(root, card.slug, [dataset_modules.module_of(name) for name in names]))
+    files = code_of_paper(root, card.slug, [dataset_modules.module_of(name) for name in names])
+    code = Code(tuple(files), hash_code(root, files))
     experiments = experiments_of(importlib.import_module(f"methods.{card.slug}.experiments"))
     chosen = {name: e for name, e in experiments.items() if profile in e.profiles}
     if not chosen:
@@ -67,9 +68,9 @@ def plan(root: Path, card: Card, profile: Profile) -> Plan:
 
 
 def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, dataset: str | None, seed: int,
-         code: str, gpu: str | None) -> Job:  # fmt: skip
+         code: Code, gpu: str | None) -> Job:  # fmt: skip
     identity = {
-        "code": code,
+        "code": code.digest,
         "job": [card.slug, experiment.name, profile, dataset, seed],
         "parameters": experiment.parameters(profile),
         "threads": experiment.threads,

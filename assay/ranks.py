@@ -59,7 +59,7 @@ def run_ranks(
         raise JobError("run_ranks: a daemonic process may have no children; start the worker with daemon=False")
     with tempfile.TemporaryDirectory(prefix="assay-ranks-") as folder:
         job = _payload(fn, args, folder, world_size, backend, timeout, threads)
-        ranks = _Ranks(folder, timeout, f"{fn.__module__}.{fn.__qualname__}")
+        ranks = _Ranks(folder, timeout, f"{fn.__module__}.{getattr(fn, '__qualname__', fn)}")
         try:
             ranks.start(job, world_size)
             return ranks.results()
@@ -126,11 +126,9 @@ class _Ranks:
             return 0, f"the process died without a word ({how})", b""
 
     def _raise_failure(self, found: dict[int, Report]) -> None:
-        """One rank's failure breaks the connections of the others: the earliest is the cause, a death above
-        all.
+        """Name the cause: the earliest failure, and a death before any, for either breaks the others' connections.
 
-        The kernel may close a dying rank's sockets before its pipe, so the others' complaint can be first to
-        arrive.
+        The kernel may close a dying rank's sockets before its pipe, so the others' complaint can be first to arrive.
         """
         give_up = time.monotonic() + CAUSE_GRACE_S
         while late := [rank for rank in range(len(self._pipes)) if rank not in found]:

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 
-from assay.errors import DataError, RecordError
+from assay.closure import hash_code
+from assay.errors import DataError, JobError, RecordError
 from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
@@ -25,6 +26,14 @@ from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomical
 STATE = ".assay"
 RECORD_NOT_WRITTEN = 74  # EX_IOERR: tells the parent that there is no record, and why
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@dataclass(frozen=True)
+class Code:
+    """The files that a job runs, and the hash of what they do."""
+
+    files: tuple[Path, ...]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Job:
     timeout: float
     threads: int
     device: str
-    code: str
+    code: Code
     fingerprint: str
     claims: dict[str, str]
 
@@ -105,11 +114,11 @@ def _run(job: Job) -> Outcome:
     _end_after(job.timeout)
     start = time.perf_counter()
     run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads,
-              cache=job.root / STATE / "cache", code=job.code, folder=job.root / "methods" / job.paper)  # fmt: skip
+              cache=job.root / STATE / "cache", code=job.code.digest, folder=job.root / "methods" / job.paper)  # fmt: skip
     status: Status = "done"
     reason = trace = None
     try:
-        experiment = experiments_of(importlib.import_module(f"methods.{job.paper}.experiments"))[job.experiment]
+        experiment = _experiment(job)
         _set_threads(job.threads)
         seed_everything(job.seed)
         reason = unmet(experiment)
@@ -125,6 +134,14 @@ def _run(job: Job) -> Outcome:
     record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint,
                        round(time.perf_counter() - start, 3), reason, trace)  # fmt: skip
     return Outcome(record, run.rows, run.curves, run.artifacts, job.claims)
+
+
+def _experiment(job: Job) -> Experiment:
+    """Import the experiment. Raises JobError where the code is no longer the code that was planned."""
+    module = importlib.import_module(f"methods.{job.paper}.experiments")
+    if hash_code(job.root, job.code.files) != job.code.digest:
+        raise JobError("the code was edited while the run was under way; run the same command again")
+    return experiments_of(module)[job.experiment]
 
 
 def _only_untested(rows: list[Row]) -> str | None:

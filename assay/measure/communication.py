@@ -1,9 +1,10 @@
 """Bytes and messages that each rank sends, counted at `torch.distributed`, by collective.
 
-A collective is not its payload: what a rank puts on the wire depends on the backend's algorithm. gloo's schedules
-below are exact, chunk rounding included, and a test holds them against TCP's own counters between network namespaces.
-`reduce_scatter_tensor`, for one, moves twice what a direct exchange would. NCCL picks its algorithm at run time, so
-only what every algorithm has in common, or the closed form of its ring, is offered, marked as such.
+A collective is not its payload: what a rank puts on the wire depends on the backend's algorithm. gloo's
+schedules below are exact, chunk rounding included, and a test holds them against TCP's own counters between
+network namespaces. `reduce_scatter_tensor`, for one, moves twice what a direct exchange would. NCCL picks its
+algorithm at run time, so only what every algorithm has in common, or the closed form of its ring, is offered,
+marked as such.
 
 Counted is payload; the 48-byte headers and notices of gloo and TCP's own headers are not.
 """
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,7 +23,7 @@ from torch.distributed import ProcessGroup
 
 from assay.errors import JobError
 
-Known = Literal["checked on the wire", "closed form"]
+Schedule = Callable[["Call"], tuple[int, int]]  # -> bytes and messages sent
 GLOO_SEGMENT_BYTES = 1 << 20  # gloo's kMaxSegmentSize
 
 
@@ -30,8 +31,8 @@ GLOO_SEGMENT_BYTES = 1 << 20  # gloo's kMaxSegmentSize
 class Call:
     """One collective as one rank sees it. `rank`, `root` and `size` are those of its group.
 
-    input_bytes: what this rank puts in, except for broadcast, reduce and all_reduce: the tensor's bytes; scatter:
-    what each rank gets. own_bytes: of an all_to_all, what stays here. parts: bytes of each tensor of a list.
+    input_bytes: what this rank puts in; for broadcast the tensor, for scatter what each rank gets. own_bytes: what
+    of an all_to_all stays here. parts: bytes of each tensor where the input is a list.
     """
 
     collective: str
@@ -46,7 +47,10 @@ class Call:
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one rank sent by one collective. rank: global. calls: how often. known: how the count is known."""
+    """What one rank sent by one collective. rank: global. calls: how often.
+
+    known: "checked on the wire" (gloo) or "closed form" (NCCL).
+    """
 
     rank: int
     collective: str
@@ -55,7 +59,7 @@ class Traffic:
     calls: int
     sent_bytes: int
     sent_messages: int
-    known: Known
+    known: str
 
 
 class CommunicationCounter:
@@ -78,29 +82,29 @@ class CommunicationCounter:
     def sent_messages(self) -> int:
         return sum(row.sent_messages for row in self._rows.values())
 
-    def _add(self, call: Call, backend: str, sent: tuple[int, int]) -> None:
-        key = (call.collective, backend, call.size)
-        known: Known = "checked on the wire" if backend == "gloo" else "closed form"
+    def _add(self, group: str, issued: int, call: Call | None, backend: str, sent: tuple[int, int]) -> None:
         with self._lock:
+            self._accounted[group] = self._accounted.get(group, 0) + issued
+            if call is None:
+                return
+            key = (call.collective, backend, call.size)
+            known = "checked on the wire" if backend == "gloo" else "closed form"
             row = self._rows.get(key) or Traffic(dist.get_rank(), *key, 0, 0, 0, known)
-            self._rows[key] = replace(
-                row,
-                calls=row.calls + 1,
-                sent_bytes=row.sent_bytes + sent[0],
-                sent_messages=row.sent_messages + sent[1],
-            )
+            total_bytes, total_messages = row.sent_bytes + sent[0], row.sent_messages + sent[1]
+            self._rows[key] = replace(row, calls=row.calls + 1, sent_bytes=total_bytes, sent_messages=total_messages)
 
 
 @contextmanager
 def count_communication() -> Iterator[CommunicationCounter]:
     """Count what this process sends inside the block, over every process group, from every thread.
 
-    A collective counts when it is issued, `async_op` included. All of `torch.distributed`'s Python functions are
-    seen, however they were imported; object collectives count as the tensor collectives that they are made of.
+    A collective counts when it is issued, `async_op` included. All of `torch.distributed`'s Python functions
+    are seen, however they were imported; object collectives count as the tensor collectives that they are
+    made of.
 
-    Raises JobError, before anything is sent, for a collective that the backend has no exact count for; and at the
-    end of the block if collectives went out that no Python call issued (`DistributedDataParallel` without a Python
-    communication hook, functional collectives, compiled code): they would be missing from the sum.
+    Raises JobError, before anything is sent, for a collective that the backend has no exact count for; and at
+    the end of the block if collectives went out that no Python call issued (`DistributedDataParallel` without
+    a Python communication hook, functional collectives, compiled code): they would be missing from the sum.
     """
     counter = CommunicationCounter()
     before = _sequence_numbers()
@@ -116,9 +120,6 @@ def count_communication() -> Iterator[CommunicationCounter]:
             if not _active:
                 _uninstall()
     _refuse_unseen(counter, before)
-
-
-
 
 
 def sent_by(backend: str, call: Call) -> tuple[int, int]:
@@ -137,7 +138,7 @@ def sent_by(backend: str, call: Call) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Ring:
-    """How gloo cuts T bytes for a ring of P ranks: `per_rank` segments to each of P chunks, the last ones short."""
+    """How gloo cuts T bytes for a ring of P ranks: P chunks of `per_rank` segments each, the last of them short."""
 
     total: int
     size: int
@@ -145,22 +146,17 @@ class _Ring:
     segment: int
 
     @classmethod
-    def of(cls, total: int, call: Call) -> _Ring:
-        size = call.size
-        most = call.item_bytes * max(1, GLOO_SEGMENT_BYTES // call.item_bytes)
-        segments = _round_up(max(-(-total // most), 2 * size), size)
-        return cls(total, size, segments // size, _round_up(-(-total // segments), call.item_bytes))
-
-    @classmethod
-    def of_reduce(cls, total: int, call: Call) -> _Ring:
-        size = call.size
-        most = call.item_bytes * max(1, GLOO_SEGMENT_BYTES // call.item_bytes)
-        segment = _round_up(min(-(-total // (2 * size)), most), call.item_bytes)
-        segments = _round_up(max(-(-total // segment), 2 * size), size)
+    def of(cls, total: int, call: Call, *, reduce: bool = False) -> _Ring:
+        size, item = call.size, call.item_bytes
+        longest = item * max(1, GLOO_SEGMENT_BYTES // item)
+        if reduce:  # cuts full segments and leaves the rest short; all_reduce cuts equal ones
+            longest = _round_up(min(_ceil(total, 2 * size), longest), item)
+        segments = _round_up(max(_ceil(total, longest), 2 * size), size)
+        segment = longest if reduce else _round_up(_ceil(total, segments), item)
         return cls(total, size, segments // size, segment)
 
     def lengths(self, chunk: int) -> list[int]:
-        """Bytes of the segments of one chunk that are not empty, and 0 for those that are."""
+        """Bytes of each segment of a chunk; 0 for those past the end, which gloo does not send."""
         first = (chunk % self.size) * self.per_rank
         starts = (i * self.segment for i in range(first, first + self.per_rank))
         return [min(self.segment, max(0, self.total - start)) for start in starts]
@@ -172,18 +168,15 @@ class _Ring:
 
 def _gloo_all_reduce(call: Call, total: int | None = None) -> tuple[int, int]:
     """Ring: 2T less two chunks: that of this rank while reducing, and its predecessor's while gathering."""
-    total = call.input_bytes if total is None else total
-    if total == 0:
-        return 0, 0
-    ring = _Ring.of(total, call)
+    ring = _Ring.of(call.input_bytes if total is None else total, call)
     return _sum(ring.all_but(ring.lengths(call.rank)), ring.all_but(ring.lengths(call.rank - 1)))
 
 
 def _gloo_reduce(call: Call) -> tuple[int, int]:
-    """Ring: T less the last two segments of this rank's chunk (not all of it); then the chunk goes to the root."""
+    """Ring: T less the last two segments of this rank's chunk, not less all of it; then the chunk, to the root."""
     if call.input_bytes == 0:
         return 0, 0
-    ring = _Ring.of_reduce(call.input_bytes, call)
+    ring = _Ring.of(call.input_bytes, call, reduce=True)
     chunk = ring.lengths(call.rank)
     to_root = (0, 0) if call.rank == call.root else (sum(chunk), int(sum(chunk) > 0))
     return _sum(ring.all_but(chunk[-2:]), to_root)
@@ -210,10 +203,6 @@ def _gloo_all_gather(call: Call) -> tuple[int, int]:
     return steps * call.input_bytes, 2 * steps if call.input_bytes else 0
 
 
-def _all_to_all(call: Call) -> tuple[int, int]:
-    return call.input_bytes - call.own_bytes, call.size - 1
-
-
 def _gather(call: Call) -> tuple[int, int]:
     return (0, 0) if call.rank == call.root else (call.input_bytes, 1)
 
@@ -222,20 +211,12 @@ def _scatter(call: Call) -> tuple[int, int]:
     return ((call.size - 1) * call.input_bytes, call.size - 1) if call.rank == call.root else (0, 0)
 
 
-def _send(call: Call) -> tuple[int, int]:
-    return call.input_bytes, 1
-
-
-def _receive(call: Call) -> tuple[int, int]:
-    return 0, 0
-
-
 def _gloo_barrier(call: Call) -> tuple[int, int]:
     """Dissemination: ceil(log2 P) empty messages."""
     return 0, (call.size - 1).bit_length()
 
 
-def _ring_share(rounds: int) -> Callable[[Call], tuple[int, int]]:
+def _ring_share(rounds: int) -> Schedule:
     """NCCL's ring: `rounds` times (P-1)/P of the tensor. Where P does not divide it, ranks differ: refused."""
 
     def schedule(call: Call) -> tuple[int, int]:
@@ -250,12 +231,15 @@ def _ring_share(rounds: int) -> Callable[[Call], tuple[int, int]]:
     return schedule
 
 
-def _nccl_all_gather(call: Call) -> tuple[int, int]:
-    return (call.size - 1) * call.input_bytes, call.size - 1
-
-
-# broadcast and reduce are missing from nccl: which rank of its chain sends nothing is not revealed.
-SCHEDULES: dict[str, dict[str, Callable[[Call], tuple[int, int]]]] = {
+POINT_TO_POINT: dict[str, Schedule] = {
+    "all_to_all": lambda call: (call.input_bytes - call.own_bytes, call.size - 1),
+    "all_to_all_single": lambda call: (call.input_bytes - call.own_bytes, call.size - 1),
+    "gather": _gather,
+    "scatter": _scatter,
+    "send": lambda call: (call.input_bytes, 1),
+    "recv": lambda call: (0, 0),
+}
+SCHEDULES: dict[str, dict[str, Schedule]] = {
     "gloo": {
         "all_reduce": _gloo_all_reduce,
         "reduce": _gloo_reduce,
@@ -264,33 +248,28 @@ SCHEDULES: dict[str, dict[str, Callable[[Call], tuple[int, int]]]] = {
         "all_gather_into_tensor": _gloo_all_gather,
         "reduce_scatter": _gloo_reduce_scatter,
         "reduce_scatter_tensor": _gloo_all_reduce,
-        "all_to_all": _all_to_all,
-        "all_to_all_single": _all_to_all,
-        "gather": _gather,
-        "scatter": _scatter,
-        "send": _send,
-        "recv": _receive,
         "barrier": _gloo_barrier,
+        **POINT_TO_POINT,
     },
+    # Without broadcast and reduce: NCCL does not reveal which rank ends its chain and sends nothing.
     "nccl": {
         "all_reduce": _ring_share(2),
-        "all_gather": _nccl_all_gather,
-        "all_gather_into_tensor": _nccl_all_gather,
+        "all_gather": lambda call: ((call.size - 1) * call.input_bytes, call.size - 1),
+        "all_gather_into_tensor": lambda call: ((call.size - 1) * call.input_bytes, call.size - 1),
         "reduce_scatter": _ring_share(1),
         "reduce_scatter_tensor": _ring_share(1),
-        "all_to_all": _all_to_all,
-        "all_to_all_single": _all_to_all,
-        "gather": _gather,
-        "scatter": _scatter,
-        "send": _send,
-        "recv": _receive,
-        "barrier": _receive,
+        "barrier": lambda call: (0, 0),
+        **POINT_TO_POINT,
     },
 }
 
 
+def _ceil(value: int, divisor: int) -> int:
+    return -(-value // divisor)
+
+
 def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return _ceil(value, multiple) * multiple
 
 
 def _messages(lengths: list[int]) -> int:
@@ -301,11 +280,8 @@ def _sum(*sent: tuple[int, int]) -> tuple[int, int]:
     return sum(b for b, _ in sent), sum(m for _, m in sent)
 
 
-
-
-# Every Python path to the network ends in a method of ProcessGroup, so that is where counting stands: a wrapper
-# around `torch.distributed.all_reduce` would miss `from torch.distributed import all_reduce`. Names differ between
-# versions of torch; the ones that this version lacks are passed over.
+# Every Python path to the network ends in a method of ProcessGroup, so that is where counting stands: a wrapper around
+# `torch.distributed.all_reduce` would miss `from torch.distributed import all_reduce`. Names differ between versions.
 METHODS = {
     "allreduce": "all_reduce",
     "reduce": "reduce",
@@ -325,26 +301,21 @@ METHODS = {
     "recv": "recv",
     "recv_anysource": "recv",
     "barrier": "barrier",
-    "monitored_barrier": "monitored_barrier",
-    "allreduce_coalesced": "all_reduce_coalesced",
-    "allgather_coalesced": "all_gather_coalesced",
-    "allgather_into_tensor_coalesced": "all_gather_into_tensor_coalesced",
-    "all_gather_single_coalesced": "all_gather_into_tensor_coalesced",
-    "reduce_scatter_tensor_coalesced": "reduce_scatter_tensor_coalesced",
-    "reduce_scatter_single_coalesced": "reduce_scatter_tensor_coalesced",
 }
+REFUSED = ("_coalesced", "monitored_barrier")  # ends of names
+END_OF_BATCH = "_end_coalescing"  # sends nothing more, but NCCL gives it a sequence number
 SECOND_IS_INPUT = {name for name in METHODS.values() if name.startswith(("all_gather", "reduce_scatter", "all_to"))}
 
 _lock = threading.Lock()
 _active: list[CommunicationCounter] = []
-_originals: dict[str, Callable[..., Any]] = {}
+_originals: dict[str, Any] = {}
 
 
 def _install() -> None:
-    for method in METHODS:
-        if hasattr(ProcessGroup, method):
-            _originals[method] = getattr(ProcessGroup, method)
-            setattr(ProcessGroup, method, _counting(method, _originals[method]))
+    for method in list(vars(ProcessGroup)):
+        if method in METHODS or method == END_OF_BATCH or method.endswith(REFUSED):
+            _originals[method] = vars(ProcessGroup)[method]  # not getattr, which would give it back unbound
+            setattr(ProcessGroup, method, _counting(method, getattr(ProcessGroup, method)))
 
 
 def _uninstall() -> None:
@@ -355,15 +326,16 @@ def _uninstall() -> None:
 
 def _counting(method: str, original: Callable[..., Any]) -> Callable[..., Any]:
     def counted(group: ProcessGroup, *args: Any, **kwargs: Any) -> Any:
-        call, device = _read_call(METHODS[method], group, args, kwargs)
-        backend = group._get_backend(device).name()
-        sent = sent_by(backend, call)
-        before = group._get_sequence_number_for_group()
+        call, backend, sent = None, "", (0, 0)
+        if method != END_OF_BATCH:
+            call, device = _read_call(METHODS.get(method, method), group, args, kwargs)
+            backend = group._get_backend(device).name()
+            sent = sent_by(backend, call)
+        before = _issued(group)
         work = original(group, *args, **kwargs)
-        issued = group._get_sequence_number_for_group() - before
+        issued = _issued(group) - before
         for counter in list(_active):
-            counter._add(call, backend, sent)
-            counter._accounted[group.group_name] = counter._accounted.get(group.group_name, 0) + issued
+            counter._add(group.group_name, issued, call, backend, sent)
         return work
 
     return counted
@@ -372,12 +344,14 @@ def _counting(method: str, original: Callable[..., Any]) -> Callable[..., Any]:
 def _read_call(
     collective: str, group: ProcessGroup, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Call, torch.device]:
-    if dist.get_debug_level() is dist.DebugLevel.DETAIL:
+    if dist.get_debug_level() is dist.DebugLevel.DETAIL:  # type: ignore[attr-defined]
         raise JobError("TORCH_DISTRIBUTED_DEBUG=DETAIL adds collectives of its own; unset it to count communication")
     call = Call(collective, group.rank(), group.size(), 0, 1, root=_root(args, kwargs))
     tensors = [_tensors(arg) for arg in args if isinstance(arg, list | tuple | torch.Tensor)]
-    if not any(tensors):
+    if collective.endswith("barrier"):
         return call, getattr(kwargs.get("opts"), "device", None) or torch.device("cpu")
+    if not any(tensors):
+        raise JobError(f"{collective}: no tensors to count; pass them by position")
     inputs = tensors[1] if collective in SECOND_IS_INPUT or collective == "gather" else tensors[0]
     if any(t.layout != torch.strided for t in inputs):
         raise JobError(f"{collective} of a sparse tensor has no exact count; send its indices and values")
@@ -407,12 +381,16 @@ def _root(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     return 0
 
 
+def _issued(group: ProcessGroup) -> int:
+    """How many collectives the group has issued so far, whoever issued them."""
+    return int(group._get_sequence_number_for_group())  # type: ignore[attr-defined]
+
+
 def _sequence_numbers() -> dict[str, int]:
-    """How many collectives each group has issued so far, whoever issued them."""
     if not dist.is_initialized():
         return {}
     groups = [g for g in dist.distributed_c10d._world.pg_map if isinstance(g, ProcessGroup)]
-    return {g.group_name: g._get_sequence_number_for_group() for g in groups}
+    return {g.group_name: _issued(g) for g in groups}
 
 
 def _refuse_unseen(counter: CommunicationCounter, before: dict[str, int]) -> None:

@@ -1,9 +1,10 @@
-"""Energy of a window, read from a counter in the hardware. Without a counter the value is missing, with the reason.
+"""Energy of a window, read from a counter in the hardware. Without a counter the value is missing, with the
+reason.
 
-GPU: NVML's total energy counter (mJ since the driver was loaded; Volta and newer), else its power reading, sampled by
-a thread and integrated. CPU: RAPL, which Linux shows under /sys/class/powercap (uJ, wraps around): packages, plus the
-memory where it has a counter of its own. Both count the whole device, whoever uses it: an energy claim needs the
-machine to itself. An estimate (time x nominal power) is never returned.
+GPU: NVML's total energy counter (mJ since the driver was loaded; Volta and newer), else its power reading,
+sampled by a thread and integrated. CPU: RAPL, which Linux shows under /sys/class/powercap (uJ, wraps around):
+packages, plus the memory where it has a counter of its own. Both count the whole device, whoever uses it: an
+energy claim needs the machine to itself. An estimate (time x nominal power) is never returned.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -54,13 +56,15 @@ class CannotRead(Exception):
 
 
 class EnergyMeter:
-    """`meter.start(); ...; energy = meter.stop()`, or `with EnergyMeter() as meter: ...` and then `meter.energy`.
+    """`meter.start(); ...; energy = meter.stop()`, or `with EnergyMeter() as meter: ...` and then
+    `meter.energy`.
 
-    device: None or "cpu" for the CPU, a CUDA device for that GPU. Work on a GPU must be synchronised before both
-    `start` and `stop`. powercap and nvml: where RAPL is looked for, and the NVML library (None: `pynvml`).
+    device: None or "cpu" for the CPU, a CUDA device for that GPU. Work on a GPU must be synchronised before
+    both `start` and `stop`. powercap and nvml: where RAPL is looked for, and the NVML library (None:
+    `pynvml`).
 
-    Creating a meter measures how often its counter moves (a few ms for RAPL, up to 4 s for NVML): a window shorter
-    than ten of these ticks reads missing, because the counter's step would be a large part of it.
+    Creating a meter measures how often its counter moves (a few ms for RAPL, up to 4 s for NVML): a window
+    shorter than ten of these ticks reads missing, because the counter's step would be a large part of it.
     """
 
     def __init__(self, device: object = None, *, powercap: Path = POWERCAP, nvml: Any = None) -> None:
@@ -125,7 +129,7 @@ class _Rapl:
     def __init__(self, powercap: Path) -> None:
         self._zones = _rapl_zones(powercap)
         self._ranges = [_number(zone / "max_energy_range_uj") for zone in self._zones]
-        tick = max(_tick(lambda zone=zone: _number(zone / "energy_uj"), zone) for zone in self._zones)
+        tick = max(_tick(partial(_number, zone / "energy_uj"), zone) for zone in self._zones)
         self.shortest_s = TICKS_PER_WINDOW * tick
         self.longest_s = min(self._ranges) * 1e-6 / HIGHEST_POWER_W
 
@@ -141,7 +145,7 @@ class _Rapl:
 
 
 def _rapl_zones(powercap: Path) -> list[Path]:
-    """Packages and memories. Cores and `psys` are left out: a package holds its cores, `psys` holds everything.
+    """Packages and memories. A package holds its cores, and `psys` holds everything: neither is added.
 
     `intel-rapl-mmio:*` shows the same packages again and does not match; AMD's zones carry Intel's name.
     """
@@ -172,7 +176,8 @@ def _number(path: Path) -> int:
 
 def _tick(read: Callable[[], float], where: object) -> float:
     """Median gap between changes of a counter, s. A good one always moves: an idle device uses power too."""
-    changes, last, start = [], read(), monotonic()
+    changes: list[float] = []
+    last, start = read(), monotonic()
     while len(changes) < 4:
         if monotonic() - (changes[-1] if changes else start) > SLOWEST_TICK_S:
             raise CannotRead(f"{where} does not move: {last} for {SLOWEST_TICK_S:g} s")
@@ -185,11 +190,7 @@ def _tick(read: Callable[[], float], where: object) -> float:
 
 
 def _gpu_counter(device: object, nvml: Any) -> Counter:
-    if nvml is None:
-        try:
-            import pynvml as nvml
-        except ImportError as error:
-            raise CannotRead("pynvml is not installed (pip install nvidia-ml-py)") from error
+    nvml = nvml or _pynvml()
     try:
         nvml.nvmlInit()
         handle = _gpu_handle(device, nvml)
@@ -202,8 +203,16 @@ def _gpu_counter(device: object, nvml: Any) -> Counter:
     return _EnergyCounter(nvml, handle)
 
 
+def _pynvml() -> Any:
+    try:
+        import pynvml
+    except ImportError as error:
+        raise CannotRead("pynvml is not installed (pip install nvidia-ml-py)") from error
+    return pynvml
+
+
 def _gpu_handle(device: object, nvml: Any) -> Any:
-    """NVML numbers the GPUs of the machine, CUDA those that CUDA_VISIBLE_DEVICES leaves: only the UUID joins them."""
+    """NVML numbers all GPUs, CUDA those that CUDA_VISIBLE_DEVICES leaves: only the UUID joins them."""
     index = int(str(device).partition(":")[2] or 0)
     try:
         import torch

@@ -1,8 +1,9 @@
-"""Peak memory: exact bytes of live tensors on a CPU, the allocator's peak on a GPU, and a process's resident peak.
+"""Peak memory: exact bytes of live tensors on a CPU, the allocator's peak on a GPU, and a process's resident
+peak.
 
-Why not the resident set on a CPU: malloc keeps freed pages, libraries and earlier steps stay mapped, so a method's own
-peak drowns in history. Counting the storages that are alive is exact, repeatable to the byte, and what papers mean by
-activation, gradient and optimiser memory.
+Why not the resident set on a CPU: malloc keeps freed pages, libraries and earlier steps stay mapped, so a
+method's own peak drowns in history. Counting the storages that are alive is exact, repeatable to the byte,
+and what papers mean by activation, gradient and optimiser memory.
 """
 
 from __future__ import annotations
@@ -39,18 +40,19 @@ def live_tensor_peak(
 ) -> PeakMemory:
     """Run `fn(*args)` once and return the peak of the memory of the tensors it creates.
 
-    fn: builds what is to be counted inside itself (model, optimiser, one step). include: tensors and modules that
-    exist already and count as well, gradients of parameters included. device: a CUDA device reads the caching
-    allocator instead, minus what was allocated before.
+    fn: builds what is to be counted inside itself (model, optimiser, one step). include: tensors and modules
+    that exist already and count as well, gradients of parameters included. device: a CUDA device reads the
+    caching allocator instead, minus what was allocated before.
 
-    On a CPU a storage counts from the operation that made it until its last reference is gone: views and in-place
-    operations share their storage and count once; tensors saved for the backward pass are alive; the backward pass
-    runs in the calling thread and is seen; a storage that existed before counts only by what `resize_` adds to it.
+    On a CPU a storage counts from the operation that made it until its last reference is gone: views and
+    in-place operations share their storage and count once; tensors saved for the backward pass are alive; the
+    backward pass runs in the calling thread and is seen; a storage that existed before counts only by what
+    `resize_` adds to it.
 
-    What it does not see: workspace inside a kernel (it is no tensor), work in other threads or in code compiled by
-    `torch.compile`, memory that torch only borrows (`from_numpy`) or maps (`torch.load`), and
-    `untyped_storage().resize_()` until the next operation on that tensor. It slows each operation several times:
-    never time what it watches.
+    What it does not see: workspace inside a kernel (it is no tensor), work in other threads or in code
+    compiled by `torch.compile`, memory that torch only borrows (`from_numpy`) or maps (`torch.load`), and
+    `untyped_storage().resize_()` until the next operation on that tensor. It slows each operation several
+    times: never time what it watches.
 
     Raises JobError for tensors whose storage cannot be reached (mkldnn).
     """
@@ -81,7 +83,7 @@ class _LiveStorages(TorchDispatchMode):
         inputs = [] if fresh else list(tree_iter((args, kwargs)))
         self.track(inputs, existed=True)
         result = func(*args, **(kwargs or {}))
-        self.track([*inputs, *tree_iter(result)])
+        self.track(tree_iter(result))
         return result
 
     def track(self, values: Iterable[object], *, existed: bool = False) -> None:
@@ -91,7 +93,8 @@ class _LiveStorages(TorchDispatchMode):
                     self._track_storage(storage, existed)
 
     def _track_storage(self, storage: torch.UntypedStorage, existed: bool) -> None:
-        # The Python object of a storage lives as long as its memory: its id and a finalizer stand for that memory.
+        # The Python object of a storage lives as long as its memory: its id and a finalizer stand for that
+        # memory.
         key, size = id(storage), storage.nbytes()
         if key not in self._counted:
             self._counted[key] = 0
@@ -149,7 +152,7 @@ def _storage_copies_seen_by(recorder: _LiveStorages) -> Iterator[None]:
         recorder.track([copy])
         return copy
 
-    torch.UntypedStorage.clone = clone
+    torch.UntypedStorage.clone = clone  # type: ignore[assignment, method-assign]
     try:
         yield
     finally:
@@ -175,8 +178,8 @@ def _allocator_peak(
 def rss_bytes() -> int:
     """Peak resident set of this process, bytes. It never falls: it says something only in a fresh process.
 
-    Linux: VmHWM of /proc/self/status. Not `getrusage`: its peak survives exec, so that a small program started by a
-    big one reports the big one's memory.
+    Linux: VmHWM of /proc/self/status. Not `getrusage`: its peak survives exec, so that a small program
+    started by a big one reports the big one's memory.
     """
     if sys.platform == "linux":
         for line in Path("/proc/self/status").read_text().splitlines():

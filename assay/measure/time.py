@@ -1,9 +1,9 @@
 """Timing by races: contenders run interleaved, in a balanced order, so that drift touches all of them alike.
 
-A machine slows down and speeds up while a block runs (clock frequency, caches, neighbours). Timing all of A and then
-all of B turns that drift into a difference between A and B. A race runs every contender once a round and turns the
-order round from one round to the next: A B, B A, B A, A B, ... What a claim uses is the ratio within each round,
-and the replicate is the process that ran the race, not the round.
+A machine slows down and speeds up while a block runs (clock frequency, caches, neighbours). Timing all of A
+and then all of B turns that drift into a difference between A and B. A race runs every contender once a round
+and turns the order round from one round to the next: A B, B A, B A, A B, ... What a claim uses is the ratio
+within each round, and the replicate is the process that ran the race, not the round.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class Meter(Protocol):
 class Sample:
     """One timed call.
 
-    name: the contender. repeat: the round, 0-based; samples of one round form a pair. order: the call's place in its
-    round, 0-based. seconds: its duration, s. joules: energy over the same window, J; None if no meter was given or
-    nothing could be read, and then `joules_reason` says why.
+    name: the contender. repeat: the round, 0-based; samples of one round form a pair. order: the call's place
+    in its round, 0-based. seconds: its duration, s. joules: energy over the same window, J; None if no meter
+    was given or nothing could be read, and then `joules_reason` says why.
     """
 
     name: str
@@ -56,14 +56,14 @@ def race(
 ) -> list[Sample]:
     """Time the contenders against one another.
 
-    contenders: name -> a call without arguments; its return value is dropped outside the timed window.
-    pairs: rounds; each runs every contender once. warmup: untimed calls of each contender before the first round.
-    device: None or "cpu" for the wall clock; a CUDA device (str or `torch.device`) for CUDA events on its current
-    stream, with one synchronisation at the end of each call. energy: read just outside each timed window.
+    contenders: name -> a call without arguments; its return value is dropped outside the timed window. pairs:
+    rounds; each runs every contender once. warmup: untimed calls of each contender before the first round.
+    device: None or "cpu" for the wall clock; a CUDA device (str or `torch.device`) for CUDA events on its
+    current stream, with one synchronisation at the end of each call. energy: read around each timed call.
 
-    Returns `pairs * len(contenders)` samples in the order in which they ran. Python's garbage collector is off
-    during the block, and back as it was afterwards, also when a contender raises; the contender's exception then
-    comes through with a note that names the contender.
+    Returns `pairs * len(contenders)` samples in the order in which they ran. Python's garbage collector is
+    off during the block, and back as it was afterwards, also when a contender raises; the contender's
+    exception then comes through with a note that names the contender.
 
     Raises JobError if there is no contender or no round.
     """
@@ -93,7 +93,8 @@ def order_of_round(names: list[str], repeat: int) -> list[str]:
     """Order of one round: a cyclic shift every second round, reversed in odd rounds.
 
     Over any two rounds 2i, 2i+1 the mean place of every contender is the same; over 2k rounds each of the k
-    contenders takes each place exactly twice. Two contenders run A B, B A, B A, A B, and so on: ABBA, then BAAB.
+    contenders takes each place exactly twice. Two contenders run A B, B A, B A, A B, and so on: ABBA, then
+    BAAB.
     """
     shift = (repeat // 2) % len(names)
     order = names[shift:] + names[:shift]

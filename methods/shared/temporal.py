@@ -75,16 +75,16 @@ def last_occurrence(rows: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class Neighbors:
-    """The n most recent neighbours of Q queries, oldest first; slots that no neighbour fills come first.
+    """The most recent neighbours of Q queries: a ragged list of P, query by query, oldest first.
 
-    node: (Q, n) int64, the querying node itself in an empty slot; age: (Q, n) float32, time since the event;
-    edge_features: (Q, n, F) of the event; mask: (Q, n) bool, True where there is a neighbour.
+    owner: (P,) int64, ascending, the query of each. node: (P,) int64. age: (P,) float32, time since the event.
+    edge_features: (P, F) of the event.
     """
 
+    owner: Tensor
     node: Tensor
     age: Tensor
     edge_features: Tensor
-    mask: Tensor
 
 
 class NeighborIndex:
@@ -109,15 +109,14 @@ class NeighborIndex:
         self._stream = stream
 
     def recent(self, node: Tensor, t: Tensor, n: int) -> Neighbors:
-        """The n most recent neighbours of node (Q,) strictly before t (Q,)."""
+        """The n most recent neighbours of node (Q,) strictly before t (Q,); fewer where there were fewer."""
         begin, end = self._filed_before(node, t)
-        place = end.unsqueeze(1) + torch.arange(-n, 0, device=node.device)  # (Q, n)
-        mask = place >= begin.unsqueeze(1)
-        place = place.clamp_(min=0)
+        slots = end.unsqueeze(1) + torch.arange(-n, 0, device=node.device)  # (Q, n)
+        filled = slots >= begin.unsqueeze(1)
+        owner, place = filled.nonzero()[:, 0], slots[filled]
         event = self._event[place]
-        age = (t.unsqueeze(1) - self._stream.t[event]).float() * mask
-        other = torch.where(mask, self._other[place], node.unsqueeze(1))
-        return Neighbors(other, age, self._stream.edge_features[event], mask)
+        age = (t[owner] - self._stream.t[event]).float()
+        return Neighbors(owner, self._other[place], age, self._stream.edge_features[event])
 
     def any_earlier(self, node: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One neighbour strictly before t, drawn uniformly over the node's earlier events.

@@ -289,6 +289,22 @@ def toy(run):
     assert lines(checkout, "other") == ["ran 0"]
 
 
+def test_code_that_changes_under_a_run_is_not_recorded_as_the_code_that_was_planned(checkout: Checkout) -> None:
+    checkout.paper("toy", LOGGING + """
+@experiment(quick=dict(replicates=2))
+def toy(run):
+    log(run)
+    if run.seed == 0:
+        with Path(__file__).open("a") as file:
+            file.write("X = 1\\n")
+""")  # fmt: skip
+    checkout.assay("run", "--jobs", "1")
+    first, second = result(checkout)["jobs"]
+    assert first["status"] == "done"
+    assert second["status"] == "failed"
+    assert "edited while the run was under way" in second["reason"]
+
+
 def test_a_bar_moved_after_the_run_is_seen(checkout: Checkout) -> None:
     checkout.paper("toy", """
 @experiment(quick=dict(replicates=3))

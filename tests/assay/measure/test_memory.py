@@ -93,9 +93,10 @@ def test_mlp_forward_and_backward_by_hand():
         y.backward(torch.ones(batch, outputs))
 
     weights = inputs * hidden + hidden * outputs
-    # The highest point is tanh's backward. Alive: x, both weights, h (saved by tanh and by the second product),
-    # y (saved by exp), the gradient handed in, the gradient of w2, that of h, and that of h's input, just made.
-    # Gone: tanh's input (never saved), the gradient of exp's input (used by the second product's backward).
+    # The highest point is tanh's backward. Alive: x, both weights, h (saved by tanh and by the second
+    # product), y (saved by exp), the gradient handed in, the gradient of w2, that of h, and that of h's
+    # input, just made. Gone: tanh's input (never saved), the gradient of exp's input (used by the second
+    # product's backward).
     floats = batch * inputs + weights + batch * hidden + 2 * batch * outputs + hidden * outputs + 2 * batch * hidden
     assert peak(step) == floats * FLOAT
 
@@ -115,7 +116,7 @@ def test_forward_alone_needs_less_than_with_backward():
 
 
 def test_checkpointing_lowers_the_peak_by_what_it_drops():
-    """Eight blocks of tanh keep eight activations; recomputed one by one they keep the block inputs twice over."""
+    """Blocks of three tanh keep every result; recomputed, they keep their inputs and one block's results."""
 
     def blocks(recompute):
         def run():
@@ -156,7 +157,8 @@ def test_a_tensor_made_before_is_free_until_it_grows():
 def test_saved_tensors_made_before_are_not_charged_to_backward():
     x = torch.ones(1000, requires_grad=True)
     y = x.exp().sum()
-    # the seed gradient of one number; exp's gradient, which becomes x.grad (sum's is an expanded view of the seed)
+    # the seed gradient of one number; exp's gradient, which becomes x.grad (sum's is an expanded view of the
+    # seed)
     assert peak(y.backward) == FLOAT + 1000 * FLOAT
 
 
@@ -164,6 +166,8 @@ def test_deep_copies_and_literals_are_seen():
     model = nn.Linear(10, 10)
     assert peak(lambda: copy.deepcopy(model)) == (10 * 10 + 10) * FLOAT
     assert peak(lambda: copy.deepcopy(model), include=[model]) == 2 * (10 * 10 + 10) * FLOAT
+    before = torch.ones(100)  # no parameter: its storage is copied below any operation, into a tensor made as a scalar
+    assert peak(lambda: copy.deepcopy(before)) == (100 + 1) * FLOAT
     assert peak(lambda: torch.tensor([1.0, 2.0, 3.0])) == 3 * FLOAT
     assert "clone" not in vars(torch.UntypedStorage)
 

@@ -1,0 +1,401 @@
+"""The experiments of PRES: accuracy and time against the temporal batch, and the mechanism behind both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+import datasets
+from assay.experiment import MethodRows, Run, experiment
+from datasets.temporal import LinearDrift, pending_statistics
+from methods.pres.baselines import APAN, JODIE, TGN, Memoryless, MemoryModel
+from methods.pres.pres import PRES, Update
+from methods.pres.released import ReleasedPRES
+from methods.pres.training import FlatAdam, Task, draw, fit, link_loss, make_task, test, train_batch, train_epoch
+from methods.shared.temporal import Batch, batches
+
+MODELS: dict[str, type[MemoryModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
+METRICS = ("ap", "auc", "pooled_ap", "historical_ap", "inductive_ap", "epochs_to_reach")
+REACH = 0.99  # of the plain model's best validation AP
+
+SMALL = dict(events={"movielens_100k": 6_000}, dim=32, neighbors=5, base_batch=50)
+MEDIUM = dict(events={"bitcoin_otc": 15_000, "movielens_100k": 8_000}, dim=64, neighbors=10, base_batch=50)
+FULL = dict(events={}, dim=172, neighbors=10, base_batch=200)  # all events
+OFFLINE, SAMPLE = ["bitcoin_otc", "movielens_100k"], ["movielens_100k"]
+PAPER = ["wiki", "reddit", "mooc", "lastfm"]
+
+
+def load_task(run: Run, events: dict[str, int]) -> Task:
+    """The data set's first events, split; all of them where `events` does not name it."""
+    stream = datasets.load(run.dataset)
+    limit = events.get(run.dataset or "")
+    return make_task(stream if limit is None else stream.head(limit), run.device)
+
+
+def build(method: str, model: str, task: Task, dim: int, neighbors: int) -> MemoryModel:
+    """A contender. The memory model is built first and PRES draws no random number, so all start from equal weights."""
+    num_nodes, edge_dim = task.full.num_nodes, task.full.edge_features.shape[1]
+    kind = Memoryless if method == "memoryless" else MODELS[model]
+    gaps = {"gaps": task.gaps} if kind is JODIE else {}
+    network = kind(num_nodes, edge_dim, dim, num_neighbors=neighbors, **gaps)
+    network.correction = correction(method, num_nodes, dim, task.time_unit)
+    return network.to(task.full.t.device)
+
+
+def correction(method: str, num_nodes: int, dim: int, time_unit: float) -> PRES | ReleasedPRES | None:
+    """What a method attaches to the memory model."""
+    if method == "pres":
+        return PRES(num_nodes, dim, time_unit=time_unit)
+    if method == "pres_s":  # coherence smoothing only
+        return PRES(num_nodes, dim, time_unit=time_unit, gamma=1.0, learn_gamma=False)
+    if method == "pres_v":  # prediction-correction only
+        return PRES(num_nodes, dim, time_unit=time_unit, beta=0.0)
+    return ReleasedPRES(num_nodes, dim) if method == "pres_released" else None
+
+
+SWEEP = dict(tgn=[1, 2, 4, 8], jodie=[1, 4], apan=[1, 4])
+
+
+@experiment(
+    quick=dict(
+        replicates=3, datasets=SAMPLE, **SMALL, epochs=1, multiples=dict(tgn=[1, 4], jodie=[1, 4]), extra={}
+    ),
+    standard=dict(
+        replicates=6, datasets=OFFLINE, **MEDIUM, epochs=3, multiples=SWEEP,
+        extra=dict(pres_s=[1, 4], pres_v=[1, 4], pres_released=[1, 4], memoryless=[1, 4]),
+    ),
+    gpu=dict(
+        replicates=5, datasets=PAPER, **FULL, epochs=10, patience=5, multiples=SWEEP,
+        extra=dict(pres_s=[1, 4], pres_v=[1, 4], pres_released=[1, 4], memoryless=[1, 4]),
+    ),
+    timeout=12 * 3600,
+)  # fmt: skip
+def batch_sweep(
+    run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, epochs: int,
+    multiples: dict[str, list[int]], extra: dict[str, list[int]], patience: int | None = None,
+) -> None:  # fmt: skip
+    """Accuracy against the temporal batch, for each model with and without PRES; ablations (`extra`) on TGN.
+
+    Evaluation batches are 200 events whatever the training batch. `epochs_to_reach` counts epochs until the
+    validation AP is 99 % of the plain model's best one at the same batch, interpolated between the ends of epochs
+    (an untrained model has AP 50 %), and is `epochs` where that is never reached: censored there.
+    """
+    task = load_task(run, events)
+    for model, sizes in multiples.items():
+        for multiple in sizes:
+            names = ["plain", "pres"]
+            if model == "tgn":
+                names += [name for name, at in extra.items() if multiple in at]
+            goal = None
+            for name in names:
+                with run.method(name, model=model, batch_multiple=multiple, epochs=epochs) as m:
+                    network = build(name, model, task, dim, neighbors)
+                    curve = _fit_and_test(m, network, task, epochs, base_batch * multiple, run.seed, patience, goal)
+                    goal = max(curve) * REACH if name == "plain" and curve else goal
+
+
+def _fit_and_test(
+    m: MethodRows, network: MemoryModel, task: Task, epochs: int, batch_size: int, seed: int,
+    patience: int | None, goal: float | None,
+) -> list[float]:  # fmt: skip
+    """Record one contender; returns its validation AP by epoch, empty if its loss was not finite."""
+    try:
+        history = fit(network, task, epochs=epochs, batch_size=batch_size, seed=seed, patience=patience)
+    except FloatingPointError as error:
+        for metric in METRICS:
+            m.record(metric, None, reason=str(error))
+        return []
+    scores = test(network, task)
+    for metric, value in (
+        ("ap", scores.random.ap), ("auc", scores.random.auc), ("pooled_ap", scores.random.pooled_ap),
+        ("historical_ap", scores.historical.ap),
+    ):  # fmt: skip
+        m.record(metric, 100 * value, unit="%")
+    if scores.inductive is None:
+        m.record("inductive_ap", None, unit="%", reason="no test event touches a new node")
+    else:
+        m.record("inductive_ap", 100 * scores.inductive.ap, unit="%")
+    goal = max(history.val_ap) * REACH if goal is None else goal
+    m["epochs_to_reach"] = epochs_to_reach(history.val_ap, goal, epochs)
+    done = range(1, len(history.val_ap) + 1)
+    m.curve("val_ap", x=list(done), y=[100 * ap for ap in history.val_ap], x_name="epoch", unit="%")
+    m.curve("loss", x=list(done), y=history.loss, x_name="epoch")
+    if isinstance(network.correction, PRES):
+        m["gamma"] = float(torch.as_tensor(network.correction.gamma).detach())
+    return history.val_ap
+
+
+def epochs_to_reach(val_ap: list[float], goal: float, budget: int) -> float:
+    """The (fractional) epoch at which the validation AP crosses `goal`; the budget if it never does."""
+    before = 0.5
+    for epoch, ap in enumerate(val_ap):
+        if ap >= goal:
+            return epoch + max(0.0, goal - before) / (ap - before) if ap > before else float(epoch)
+        before = ap
+    return float(budget)
+
+
+def segment(run: Run, network: MemoryModel, task: Task, batch_size: int, warm: int, length: int) -> Callable[[], None]:
+    """What is timed: training on `length` events, from the state that `warm` events before it have left."""
+    generator = torch.Generator().manual_seed(run.seed)
+    optimizer = FlatAdam(network)
+    network.train()
+
+    def learn(parts: list[tuple[Batch, Tensor]]) -> None:
+        for batch, negatives in parts:
+            train_batch(network, optimizer, batch, negatives, task.train_index)
+
+    learn(_with_negatives(task, batch_size, 0, warm, generator))
+    start, parts = network.state(), _with_negatives(task, batch_size, warm, warm + length, generator)
+
+    def timed() -> None:
+        network.restore(start)
+        learn(parts)
+
+    return timed
+
+
+def _with_negatives(
+    task: Task, batch_size: int, first: int, last: int, generator: torch.Generator
+) -> list[tuple[Batch, Tensor]]:
+    return [
+        (batch, draw(task.destinations, (1, len(batch)), generator))
+        for batch in batches(task.train, batch_size, first, last)
+    ]
+
+
+@experiment(
+    quick=dict(replicates=1, datasets=SAMPLE, **SMALL, warm=800, length=400, pairs=10),
+    standard=dict(replicates=5, datasets=OFFLINE, **MEDIUM, warm=2_000, length=800, pairs=30),
+    gpu=dict(replicates=5, datasets=PAPER, **FULL, warm=20_000, length=8_000, pairs=30),
+    timed=True, timeout=3600,
+)  # fmt: skip
+def epoch_time(
+    run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, warm: int, length: int, pairs: int
+) -> None:
+    """Time to train TGN on the same events, with and without PRES, at 1 and 4 times the base batch."""
+    task = load_task(run, events)
+    run.race(
+        {
+            f"{name}[batch_multiple={multiple}]": segment(
+                run, build(name, "tgn", task, dim, neighbors), task, base_batch * multiple, warm, length
+            )
+            for name in ("plain", "pres")
+            for multiple in (1, 4)
+        },
+        pairs=pairs, model="tgn",
+    )  # fmt: skip
+
+
+@experiment(
+    standard=dict(replicates=3, datasets=OFFLINE, **MEDIUM, warm=2_000, length=200, pairs=10),
+    gpu=dict(replicates=5, datasets=PAPER, **FULL, warm=20_000, length=2_000, pairs=10),
+    timed=True, timeout=3600,
+)  # fmt: skip
+def epoch_time_all_nodes(
+    run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, warm: int, length: int, pairs: int
+) -> None:
+    """The same, where each batch updates all N nodes as the released code does: it favours large batches."""
+    task = load_task(run, events)
+    contenders = {}
+    for name, multiple in (("plain", 1), ("pres", 4)):
+        network = build(name, "tgn", task, dim, neighbors)
+        network.all_nodes = True
+        timed = segment(run, network, task, base_batch * multiple, warm, length)
+        contenders[f"{name}_all_nodes[batch_multiple={multiple}]"] = timed
+    run.race(contenders, pairs=pairs, model="tgn")
+
+
+@experiment(
+    standard=dict(replicates=5, datasets=OFFLINE, **MEDIUM, batch_size=200, warm=2_000, length=1_000, pairs=30),
+    gpu=dict(replicates=5, datasets=PAPER, **FULL, batch_size=200, warm=20_000, length=4_000, pairs=30),
+    timed=True, timeout=3600,
+)  # fmt: skip
+def throughput_peer(
+    run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, batch_size: int, warm: int,
+    length: int, pairs: int,
+) -> None:  # fmt: skip
+    """Our TGN against one from torch-geometric's parts: the same width, batch, negatives and optimiser."""
+    from methods.pres.peer import PeerTGN
+
+    task = load_task(run, events)
+    generator = torch.Generator().manual_seed(run.seed)
+    peer = PeerTGN(task.train, dim, num_neighbors=neighbors)
+    optimizer = torch.optim.Adam(peer.parameters(), lr=1e-3, fused=True)
+    peer.train_batches(optimizer, _with_negatives(task, batch_size, 0, warm, generator))
+    start, parts = peer.state(), _with_negatives(task, batch_size, warm, warm + length, generator)
+
+    def timed_peer() -> None:
+        peer.restore(start)
+        peer.train_batches(optimizer, parts)
+
+    ours = segment(run, build("plain", "tgn", task, dim, neighbors), task, batch_size, warm, length)
+    run.race({"plain": ours, "pyg_tgn": timed_peer}, pairs=pairs, model="tgn", batch_size=batch_size)
+
+
+@experiment(
+    quick=dict(datasets=SAMPLE, sizes=[50, 200, 800, 3200]),
+    standard=dict(datasets=[*OFFLINE, "bitcoin_alpha"], sizes=[50, 200, 800, 3200]),
+    gpu=dict(datasets=PAPER, sizes=[50, 200, 800, 3200]),
+)
+def pending_events(run: Run, sizes: list[int]) -> None:
+    """What a batch loses, counted over the whole stream (all events, whatever the other experiments use)."""
+    stream = datasets.load(run.dataset)
+    for size in sizes:
+        pending, dropped = pending_statistics(stream, size)
+        run.value("pending_share", pending, batch=size)
+        run.value("dropped_share", dropped, batch=size)
+
+
+@experiment(
+    quick=dict(replicates=3, datasets=SAMPLE, **{**SMALL, "events": {"movielens_100k": 3_000}}, multiples=[1, 4]),
+    standard=dict(replicates=6, datasets=OFFLINE, **MEDIUM, multiples=[1, 4, 16]),
+    gpu=dict(replicates=5, datasets=PAPER, **{**FULL, "events": dict.fromkeys(PAPER, 100_000)}, multiples=[1, 4, 16]),
+    timeout=3600,
+)
+def prediction_error(
+    run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, multiples: list[int]
+) -> None:
+    """How far the memory after a batched pass is from the memory after one event at a time, with the same weights.
+
+    The weights are those of a plain TGN after one epoch; both passes run from an empty memory to the end of the
+    validation, so that PRES gathers its statistics as it goes. ||S_batch - S_seq||_F / ||S_seq||_F.
+    """
+    task = load_task(run, events)
+    trained = _train_one_epoch(run, task, dim, neighbors, base_batch)
+    sequential = _memory_after(trained, task, 1)
+    for multiple in multiples:
+        for name in ("plain", "pres"):
+            with run.method(name, model="tgn", batch_multiple=multiple) as m:
+                network = build(name, "tgn", task, dim, neighbors)
+                network.load_state_dict(dict(trained.named_parameters()), strict=False)
+                memory = _memory_after(network, task, base_batch * multiple)
+                m["memory_error"] = float((memory - sequential).norm() / sequential.norm())
+
+
+def _train_one_epoch(run: Run, task: Task, dim: int, neighbors: int, batch_size: int) -> MemoryModel:
+    with run.method("plain", model="tgn", batch_multiple=1):  # reseeds: the weights of this replicate
+        network = build("plain", "tgn", task, dim, neighbors)
+        optimizer = FlatAdam(network)
+        train_epoch(network, optimizer, task, batch_size, torch.Generator().manual_seed(run.seed))
+    return network
+
+
+def _memory_after(network: MemoryModel, task: Task, batch_size: int) -> Tensor:
+    network.eval()
+    network.reset()
+    for batch in batches(task.full, batch_size, 0, task.first_test):
+        network.advance(batch, task.full_index)
+    return network.memory.clone()
+
+
+@experiment(
+    quick=dict(datasets=["linear_drift"], gammas=[1.0, 0.9], events=500),
+    standard=dict(datasets=["linear_drift"], gammas=[1.0, 0.9], events=2_000),
+)
+def linear_drift(run: Run, gammas: list[float], events: int) -> None:
+    """The predictor where the answer is known: states that drift linearly and are observed exactly.
+
+    With gamma = 1 the prediction is exact from a node's third event on. With gamma < 1 it is not, because the
+    increments are taken from the corrected memory. Largest error over nodes and events, in units of the state.
+    """
+    stream = datasets.load("linear_drift").head(events)
+    tick = float(torch.diff(stream.t).min())
+    for gamma in gammas:
+        filter_ = PRES(stream.num_nodes, stream.slope.shape[1], gamma=gamma, learn_gamma=False, time_unit=tick)
+        errors = drift_errors(filter_.double(), stream)
+        run.value("prediction_error", float(errors.max()), evidence="measured", gamma=gamma)
+
+
+@torch.no_grad()
+def drift_errors(filter_: PRES, stream: LinearDrift) -> Tensor:
+    """|s_hat - s|, maximum over coordinates, at every end of an event that is its node's third one or later: (m,).
+
+    A node's first event sets its memory, its second one gives the first increment.
+    """
+    memory, last = stream.start.clone(), torch.zeros(stream.num_nodes, dtype=torch.float64)
+    seen, errors = torch.zeros(stream.num_nodes, dtype=torch.int64), []
+    for batch in batches(stream, 1):
+        nodes, t, both = batch.ends, batch.t.expand(2), torch.tensor([0, 1])
+        truth, again = stream.state(nodes, t), seen[nodes] > 0
+        update = Update(
+            nodes, torch.where(again.unsqueeze(1), memory[nodes], truth), truth, truth, last[nodes], t, again
+        )
+        errors.append((filter_.predict(update) - truth).abs().amax(1)[seen[nodes] > 1])
+        corrected = filter_.correct(update)
+        filter_.observe(corrected, both, None)
+        memory[nodes], last[nodes] = corrected.kept, t
+        seen[nodes] += 1
+    return torch.cat(errors)
+
+
+@experiment(
+    standard=dict(replicates=6, datasets=OFFLINE, **MEDIUM, multiples=[1, 4, 8], repeats=4),
+    gpu=dict(replicates=5, datasets=PAPER, **{**FULL, "events": dict.fromkeys(PAPER, 100_000)},
+             multiples=[1, 4, 8], repeats=4),
+    timeout=3600,
+)  # fmt: skip
+def gradient_variance(
+    run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, multiples: list[int], repeats: int
+) -> None:
+    """Noise of the gradient at fixed weights (a plain TGN after one epoch), summed over all parameters.
+
+    `epoch_gradient_variance`: of the gradient of the whole epoch's summed loss per event, over repeats that differ in
+    negatives and dropout. `batch_gradient_std`: of the gradients of the batches of an epoch (means over events).
+    """
+    task = load_task(run, events)
+    trained = _train_one_epoch(run, task, dim, neighbors, base_batch)
+    for multiple in multiples:
+        for name in ("plain", "pres_v"):
+            with run.method(name, model="tgn", batch_multiple=multiple) as m:
+                network = build(name, "tgn", task, dim, neighbors)
+                network.load_state_dict(dict(trained.named_parameters()), strict=False)
+                generator = torch.Generator().manual_seed(run.seed)
+                passes = [_gradients(network, task, base_batch * multiple, generator) for _ in range(repeats)]
+                m["epoch_gradient_variance"] = torch.stack([whole for whole, _ in passes]).var(dim=0).sum()
+                m["batch_gradient_std"] = torch.stack([between for _, between in passes]).mean().sqrt()
+
+
+def _gradients(network: MemoryModel, task: Task, batch_size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The gradient of one pass's mean loss per event (p,), and the variance between its batches summed over p."""
+    weights = [weight for name, weight in network.named_parameters() if not name.startswith("correction")]
+    network.train()
+    network.reset()
+    total, mean, square, count = 0.0, 0.0, 0.0, 0
+    for batch in batches(task.train, batch_size):
+        step = network.score(batch, draw(task.destinations, (1, len(batch)), generator), task.train_index)
+        network.commit(batch, step, task.train_index)
+        parts = torch.autograd.grad(link_loss(step), weights, allow_unused=True, materialize_grads=True)
+        gradient = torch.cat([part.flatten() for part in parts])
+        total, count = total + gradient * len(batch), count + 1
+        mean, square = mean + gradient, square + gradient.square().sum()
+    mean = mean / count
+    return total / len(task.train), square / count - mean.square().sum()
+
+
+@experiment(
+    quick=dict(datasets=SAMPLE, **{**SMALL, "events": {"movielens_100k": 1_500}}),
+    standard=dict(datasets=OFFLINE, **{**MEDIUM, "events": dict.fromkeys(OFFLINE, 3_000)}),
+)
+def released_gradient(run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int) -> None:
+    """One epoch with and without the coherence term, everything else equal: how many weights end up different.
+
+    In the released code (its in-place rescaling removed) the term is detached; in `pres` it is not: the control.
+    """
+    task = load_task(run, events)
+    for name in ("pres_released", "pres"):
+        ends = []
+        for with_term in (True, False):
+            with run.method(name, model="tgn", batch_multiple=1, coherence=with_term):
+                network = build(name, "tgn", task, dim, neighbors)
+                if isinstance(network.correction, ReleasedPRES):
+                    network.correction.rescale, network.correction.coherence = False, with_term
+                elif isinstance(network.correction, PRES) and not with_term:
+                    network.correction.beta = 0.0
+                optimizer = FlatAdam(network)
+                train_epoch(network, optimizer, task, base_batch, torch.Generator().manual_seed(run.seed))
+                ends.append(torch.cat([weight.detach().flatten() for weight in network.parameters()]))
+        with run.method(name, model="tgn", batch_multiple=1) as m:
+            m.record("different_weights", int((ends[0] != ends[1]).sum()), evidence="counted")

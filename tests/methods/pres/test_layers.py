@@ -1,0 +1,115 @@
+"""The layers do what their equations say, and what torch's own modules do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from methods.pres.layers import Attend, CosineOfGap, GRUUpdate, OneQueryAttention, TimeEncoder, attend
+
+
+def test_time_encoder_is_all_ones_at_gap_zero_and_has_the_frequencies_of_the_paper() -> None:
+    encoder = TimeEncoder(5)
+    assert torch.equal(encoder(torch.zeros(3)), torch.ones(3, 5))
+    wanted = torch.tensor([1.0, 10**-2.25, 10**-4.5, 10**-6.75, 1e-9])
+    torch.testing.assert_close(encoder.weight.data, wanted)
+    torch.testing.assert_close(encoder(torch.tensor([7.0])), torch.cos(7 * wanted).unsqueeze(0))
+
+
+def test_time_encoders_gradient_is_autograds() -> None:
+    dt, weight, bias = (torch.randn(n, dtype=torch.float64, requires_grad=n == 3) for n in (5, 3, 3))
+    assert torch.autograd.gradcheck(CosineOfGap.apply, (dt, weight, bias))
+
+
+def as_multihead(attention: OneQueryAttention, key_dim: int) -> nn.MultiheadAttention:
+    dim = len(attention.out_bias)
+    twin = nn.MultiheadAttention(dim, attention.heads, kdim=key_dim, vdim=key_dim, batch_first=True).double()
+    query, value = (weight.transpose(0, 1).flatten(1).T for weight in (attention.query, attention.value))
+    key = attention.key.flatten(0, 1)
+    with torch.no_grad():
+        twin.q_proj_weight.copy_(query[:, :-1])
+        twin.k_proj_weight.copy_(key[:, :-1])
+        twin.v_proj_weight.copy_(value[:, :-1])
+        twin.in_proj_bias.copy_(torch.cat([query[:, -1], key[:, -1], value[:, -1]]))
+        twin.out_proj.weight.copy_(attention.out.flatten(0, 1).T)
+        twin.out_proj.bias.copy_(attention.out_bias)
+    return twin.eval()
+
+
+def test_gru_update_equals_torchs_cell_in_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    cell, message, memory = nn.GRUCell(5, 3).double(), torch.randn(4, 5).double(), torch.randn(4, 3).double()
+    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    wanted, got = cell(message, memory), GRUUpdate.apply(message, memory, *weights)
+    torch.testing.assert_close(got, wanted)
+    slope = torch.randn(4, 3).double()
+    for hand, twin in zip(*(torch.autograd.grad(y, weights, slope) for y in (got, wanted)), strict=True):
+        torch.testing.assert_close(hand, twin)
+
+
+def with_one(key: Tensor) -> Tensor:
+    return torch.cat([key, torch.ones_like(key[:, :1])], dim=1)
+
+
+def random_attention() -> OneQueryAttention:
+    torch.manual_seed(0)
+    attention = OneQueryAttention(6, 5, heads=2, dropout=0.1).double().eval()
+    for bias in (attention.query[:, -1], attention.key[..., -1], attention.value[:, -1], attention.out_bias):
+        nn.init.normal_(bias)
+    return attention
+
+
+def test_attention_equals_multihead_attention_query_by_query_and_is_zero_without_keys() -> None:
+    attention = random_attention()
+    twin = as_multihead(attention, 5)
+    query, key = torch.randn(4, 6).double(), torch.randn(6, 5).double()
+    owner = torch.tensor([0, 0, 0, 2, 3, 3])  # query 1 has no key
+    got = attention(query, with_one(key), owner)
+    for i in (0, 2, 3):
+        own = key[owner == i].unsqueeze(0)
+        wanted, _ = twin(query[i].view(1, 1, 6), own, own)
+        torch.testing.assert_close(got[i], wanted[0, 0])
+    assert torch.equal(got[1], torch.zeros(6).double())
+
+
+def test_attention_applies_the_shared_part_of_the_query_and_the_map_that_follows() -> None:
+    attention = random_attention()
+    query, key = torch.randn(3, 4).double(), with_one(torch.randn(5, 5).double())
+    owner, shared, then = torch.tensor([0, 0, 2, 2, 2]), torch.randn(2).double(), torch.randn(3, 6).double()
+    whole = torch.cat([query, shared.expand(3, -1)], dim=1)
+    torch.testing.assert_close(
+        attention(query, key, owner, shared=shared, then=then), attention(whole, key, owner) @ then.T
+    )
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_hand_written_attention_equals_its_twin_in_values_and_gradients(dropped: bool) -> None:
+    torch.manual_seed(1)
+    probe = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
+    key = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    owner = torch.tensor([0, 0, 0, 2, 3, 3])
+    keep = (torch.rand(2, 6) > 0.3).double() / 0.7 if dropped else None
+    results = []
+    for function in (Attend.apply, attend):
+        mixed = function(probe, key, owner, keep)
+        loss = (mixed * torch.arange(24.0).view(2, 4, 3)).sum()
+        results.append([mixed, *torch.autograd.grad(loss, (probe, key))])
+    for hand, twin in zip(*results, strict=True):
+        torch.testing.assert_close(hand, twin)
+    assert torch.autograd.gradcheck(Attend.apply, (probe, key, owner, keep))
+
+
+def test_attention_dropout_keeps_the_expected_share() -> None:
+    torch.manual_seed(0)
+    attention = OneQueryAttention(4, 4, dropout=0.1)
+    with torch.no_grad():
+        attention.value.zero_()
+        attention.value[:, -1] = 1.0
+        attention.out.copy_(torch.eye(4).view(2, 2, 4))
+    key, owner = with_one(torch.randn(40_000, 4)), torch.arange(4_000).repeat_interleave(10)
+    total = attention.train()(
+        torch.randn(4_000, 4), key, owner
+    ).detach()  # value 1 everywhere: what is left is the share
+    assert total.std() > 0.01
+    assert abs(float(total.mean()) - 1) < 0.01
