@@ -7,28 +7,26 @@ port.
 
 from __future__ import annotations
 
-import ctypes
 import faulthandler
 import os
 import pickle
 import signal
 import sys
 import tempfile
-import threading
 import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from multiprocessing import connection, current_process, get_context, parent_process
+from multiprocessing import connection, current_process, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from assay.errors import JobError
+from assay.processes import die_with_parent
 
 EXIT_GRACE_S = 5.0  # for a rank that has reported to close its process group
 CAUSE_GRACE_S = 0.5  # for a rank's death to show, once another rank has lost its connection to it
-PR_SET_PDEATHSIG = 1
 
 # When it was made (ns; 0 for a death), the traceback of a failure or None, the pickled result.
 Report = tuple[int, str | None, bytes]
@@ -171,7 +169,7 @@ class _Ranks:
 
 
 def _rank_main(rank: int, job: bytes, sender: Connection) -> None:
-    _die_with_parent()
+    die_with_parent()
     failure, value = None, b""
     try:
         work, environment, *settings = pickle.loads(job)
@@ -205,17 +203,3 @@ def _run(rank: int, work: bytes, folder: str, world_size: int, backend: str, tim
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=limit)
     fn, args = pickle.loads(work)
     return fn(rank, world_size, *args)
-
-
-def _die_with_parent() -> None:
-    """The kernel ties a rank to the fork server, a thread ties it to the process that asked for it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_watch_parent, daemon=True).start()
-
-
-def _watch_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-    os._exit(1)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from dataclasses import asdict, dataclass
@@ -21,6 +18,7 @@ from assay.closure import hash_code
 from assay.errors import DataError, JobError, RecordError
 from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
+from assay.processes import die_with_parent
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
 
 STATE = ".assay"
@@ -98,7 +96,7 @@ def save_outcome(job: Job, found: Outcome) -> None:
 
 def work(job: Job) -> None:
     """Run one job in this process and leave its file. Never raises for what the experiment does."""
-    _die_with_parent()
+    die_with_parent()
     try:
         with locked(job.path.with_suffix(".lock")):
             found = load_outcome(job)
@@ -113,8 +111,9 @@ def work(job: Job) -> None:
 def _run(job: Job) -> Outcome:
     _end_after(job.timeout)
     start = time.perf_counter()
-    run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads,
-              cache=job.root / STATE / "cache", code=job.code.digest, folder=job.root / "methods" / job.paper)  # fmt: skip
+    cache, folder = job.root / STATE / "cache", job.root / "methods" / job.paper
+    run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads, cache,
+              job.code.digest, folder)  # fmt: skip
     status: Status = "done"
     reason = trace = None
     try:
@@ -201,21 +200,3 @@ def _end_after(seconds: float) -> None:
     """The kernel ends this process when its time is up, even inside native code that never returns to Python."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _die_with_parent() -> None:
-    """End this process and all that it started when its parent dies, so that `kill -9` leaves nothing computing.
-
-    The kernel's parent-death signal would not do: the parent of a forked worker is the fork server, which itself
-    waits for its workers.
-    """
-    os.setsid()
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True, name="parent watch").start()

@@ -163,7 +163,7 @@ class _Ring:
 
     def all_but(self, omitted: list[int]) -> tuple[int, int]:
         lengths = [n for chunk in range(self.size) for n in self.lengths(chunk)]
-        return sum(lengths) - sum(omitted), _messages(lengths) - _messages(omitted)
+        return sum(lengths) - sum(omitted), sum(map(bool, lengths)) - sum(map(bool, omitted))
 
 
 def _gloo_all_reduce(call: Call, total: int | None = None) -> tuple[int, int]:
@@ -270,10 +270,6 @@ def _ceil(value: int, divisor: int) -> int:
 
 def _round_up(value: int, multiple: int) -> int:
     return _ceil(value, multiple) * multiple
-
-
-def _messages(lengths: list[int]) -> int:
-    return sum(length > 0 for length in lengths)
 
 
 def _sum(*sent: tuple[int, int]) -> tuple[int, int]:
