@@ -105,7 +105,9 @@ def verdicts(
     slugs: Slugs = None,
     profile: ProfileOption = "quick",
     as_json: Json = False,
-    metrics: Annotated[bool, typer.Option("--metrics", help="Write a summary a paper for `dvc metrics`.")] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Only write a summary a paper, for `dvc metrics show`.")
+    ] = False,
 ) -> None:
     """Judge the claims by what has been measured."""
     found = _judge(_cards(slugs), profile)
@@ -113,6 +115,7 @@ def verdicts(
         from assay.metrics import write_metrics
 
         write_metrics(ROOT, profile, found)
+        return
     if as_json:
         out.print_json(json.dumps([v.json() for v in found], allow_nan=False))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from assay import ROOT
 from tests.checkout import CARD, Checkout
 
 pytest.importorskip("dvc", reason="the pipeline needs dvc")
@@ -36,9 +38,9 @@ def repro(checkout: Checkout) -> str:
 
 def start(checkout: Checkout) -> None:
     subprocess.run(["git", "init", "-q"], cwd=checkout.root, check=True)
-    checkout.write(".gitignore", "/results/\n/site/\n.assay/\n__pycache__/\nlog\n")
-    checkout.write(".dvcignore", "__pycache__\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=checkout.root, check=True)
+    for name in (".gitignore", ".dvcignore", ".dvc/config"):
+        shutil.copy(ROOT / name, checkout.root / name)
     assert checkout.assay("pipeline").returncode == 0
 
 
