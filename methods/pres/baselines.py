@@ -114,8 +114,10 @@ class MemoryModel(nn.Module):
         z = self.embed(update, Roots(of_asked, t, acts, near, of_near))
 
         ends, others = z[: 2 * size].view(size, 2, -1), z[2 * size :].view(drawn, size, -1)
-        candidates = torch.cat([ends[:, 1].unsqueeze(0), others])
-        logits = self.decoder(ends[:, 0].expand_as(candidates), candidates).squeeze(-1)
+        of_src, of_dst = self.decoder.halves()
+        candidates = torch.matmul(torch.cat([ends[:, 1].unsqueeze(0), others]), of_dst.T)  # (1 + k, b, d)
+        hidden = torch.relu(torch.addmm(self.decoder.hidden.bias, ends[:, 0], of_src.T) + candidates)
+        logits = self.decoder.out(hidden).squeeze(-1)
         positive, place = last_occurrence(of_asked[: 2 * size], len(nodes))
         negative = _without(of_asked[2 * size :], positive, len(nodes))
         return Step(logits, update, of_asked[: 2 * size], positive, place, negative, z[: 2 * size])
@@ -188,7 +190,9 @@ class MessageModel(MemoryModel):
 
     def measure(self, nodes: Tensor) -> Update:
         before, pending = self.memory.index_select(0, nodes), self.waiting[nodes]
-        after = torch.where(pending.unsqueeze(1), self._cell(self.message.index_select(0, nodes), before), before)
+        rows = pending.nonzero().squeeze(1)
+        updated = self._cell(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
+        after = before.index_copy(0, rows, updated)
         return Update(nodes, before, after, after, self.last_update[nodes], self.message_time[nodes], pending)
 
     def _cell(self, message: Tensor, memory: Tensor) -> Tensor:

@@ -144,23 +144,25 @@ class OneQueryAttention(nn.Module):
             (Q, o)
         """
         heads, part = self.heads, query.shape[1]
+        # a query without keys gets zeros, so only the others are computed
+        asking, owner = torch.unique_consecutive(owner, return_inverse=True)
         scale = self.key.shape[1] ** -0.5
         own, rest = torch.bmm(self.query, scale * self.key).split([part, self.query.shape[1] - part], dim=1)
         if shared is not None:
             rest = torch.matmul(torch.cat([shared, shared.new_ones(1)]), rest).unsqueeze(1)
-        probe = torch.baddbmm(rest, query.expand(heads, -1, -1), own)  # (h, Q, K + 1)
+        probe = torch.baddbmm(rest, query.index_select(0, asking).expand(heads, -1, -1), own)  # (h, asking, K + 1)
 
         keep = None
         if self.training and self.dropout > 0:
             drawn = torch.rand(heads, len(key), dtype=key.dtype, device=key.device)
             keep = (drawn >= self.dropout).to(key.dtype).mul_(1 / (1 - self.dropout))
-        mixed = Attend.apply(probe, key, owner, keep)  # (h, Q, K + 1)
+        mixed = Attend.apply(probe, key, owner, keep)  # (h, asking, K + 1)
 
         value, bias = torch.bmm(self.value, self.out), self.out_bias  # (h, K + 1, D), (D,)
         if then is not None:
             value, bias = value @ then.T, then @ bias
-        found = key.new_zeros(len(query), 1).index_fill_(0, owner, 1.0)
-        return torch.addcmul(torch.bmm(mixed, value).sum(0), found, bias)
+        result = torch.bmm(mixed, value).sum(0) + bias
+        return result.new_zeros(len(query), result.shape[1]).index_copy(0, asking, result)
 
 
 def _xavier(fan_in: int, fan_out: int) -> Tensor:

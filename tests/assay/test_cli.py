@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -76,6 +78,31 @@ def test_output_is_plain_where_there_is_no_terminal(checkout: Checkout) -> None:
     done = checkout.assay("run")
     assert done.stderr == ""
     assert "\x1b" not in done.stdout + checkout.assay("verdicts").stdout + checkout.assay("show", "toy").stdout
+
+
+def test_a_terminal_shows_progress_with_the_time_left(checkout: Checkout) -> None:
+    checkout.paper(
+        "toy", TOY.replace("replicates=3", "replicates=6").replace("    for name", "    time.sleep(1)\n    for name", 1)
+    )
+    terminal, ours = os.openpty()
+    process = subprocess.Popen(checkout.command("run", "--jobs", "1"), cwd=checkout.root, stderr=ours,
+                               stdout=subprocess.DEVNULL, env=checkout.environment | {"TERM": "xterm"})  # fmt: skip
+    os.close(ours)
+    seen = b""
+    while chunk := _read(terminal):
+        seen += chunk
+    assert process.wait() == 0
+    assert b"toy quick" in seen
+    assert b"6/6" in seen
+    assert b"left" in seen
+    assert re.search(rb"left.*0:00:0[1-5]", seen), "no estimate of the time left"
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 65536)
+    except OSError:  # the other side is closed
+        return b""
 
 
 def test_a_new_paper_passes_its_own_tests_and_runs(checkout: Checkout) -> None:

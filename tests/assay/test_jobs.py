@@ -244,6 +244,34 @@ def again(run):
     assert values["toy", 0] == values["again", 0] != values["toy", 1]
 
 
+def test_ranks_are_real_processes_whose_rows_are_merged(checkout: Checkout) -> None:
+    checkout.paper("toy", """
+from assay.measure.communication import count_communication
+
+def reduce(rank, world_size, elements):
+    import torch.distributed as dist
+    x = torch.full((elements,), float(rank))
+    with count_communication() as counter:
+        dist.all_reduce(x)
+    return [{"method": "good", "metric": "sum", "value": float(x[0])},
+            {"method": "good", "metric": "sent_bytes", "value": counter.sent_bytes, "unit": "B",
+             "evidence": "counted", "setting": {"elements": elements}},
+            {"method": "good", "metric": "pid", "value": os.getpid()}]
+
+@experiment(quick=dict(datasets=[]))
+def toy(run):
+    run.ranks(reduce, 2, args=(1000,))
+""")  # fmt: skip
+    checkout.assay("run")
+    rows = result(checkout)["rows"]
+    assert [(row["rank"], row["value"]) for row in rows if row["metric"] == "sum"] == [(0, 1.0), (1, 1.0)]
+    sent = [row for row in rows if row["metric"] == "sent_bytes"]
+    assert [row["value"] for row in sent] == [4000, 4000]  # a ring of two: half of the tensor, twice
+    assert sent[0]["setting"] == {"world_size": 2, "elements": 1000}
+    assert sent[0]["evidence"] == "counted"
+    assert len({row["value"] for row in rows if row["metric"] == "pid"}) == 2
+
+
 def test_memory_curves_artifacts_and_untested_settings_are_kept(checkout: Checkout) -> None:
     checkout.paper("toy", """
 import numpy as np
