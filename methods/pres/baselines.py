@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.pres.layers import GRUUpdate, MergeLayer, OneQueryAttention, TimeEncoder
+from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
 from methods.pres.pres import PRES, Update
 from methods.shared.temporal import Batch, NeighborIndex, Neighbors, last_occurrence
 
@@ -191,15 +191,9 @@ class MessageModel(MemoryModel):
     def measure(self, nodes: Tensor) -> Update:
         before, pending = self.memory.index_select(0, nodes), self.waiting[nodes]
         rows = pending.nonzero().squeeze(1)
-        updated = self._cell(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
+        updated = self.updater(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
         after = before.index_copy(0, rows, updated)
         return Update(nodes, before, after, after, self.last_update[nodes], self.message_time[nodes], pending)
-
-    def _cell(self, message: Tensor, memory: Tensor) -> Tensor:
-        cell = self.updater
-        if isinstance(cell, nn.GRUCell):
-            return GRUUpdate.apply(message, memory, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-        return cell(message, memory)
 
     def store(self, batch: Batch, step: Step, index: NeighborIndex) -> None:
         ends = batch.ends

@@ -9,7 +9,7 @@ import torch
 from datasets.temporal import EventStream
 from methods.pres.baselines import APAN, JODIE, TGN, MemoryModel
 from methods.pres.pres import PRES
-from methods.pres.training import FlatAdam, draw, make_task, train_batch
+from methods.pres.training import draw, make_task, train_batch
 from methods.shared.temporal import NeighborIndex, batches
 
 EVENTS, NODES, WIDTH, BATCH = 2_000, 1_000, 64, 200
@@ -28,7 +28,7 @@ def _train(kind: type[MemoryModel], pres: bool) -> Callable[[], object]:
     correction = PRES(NODES, WIDTH, time_unit=task.time_unit) if pres else None
     gaps = {"gaps": task.gaps} if kind is JODIE else {}
     model = kind(NODES, 1, WIDTH, correction=correction, **gaps).train()
-    optimizer = FlatAdam(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     warm, batch = list(batches(task.train, BATCH, 0, 1_000)), next(batches(task.train, BATCH, 1_000))
     negatives = draw(task.destinations, (1, BATCH), torch.Generator().manual_seed(0))
     for part in warm:

@@ -13,7 +13,7 @@ warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta"
 
 
 class TimeEncoder(nn.Module):
-    """phi(dt) = cos(w dt + b), w_k = 10^(-9k/(d-1)), b = 0, both trained: (m,) -> (m, d)."""
+    """phi(dt) = cos(w dt + b), w_k = 10^(-9k/(d-1)), b = 0, both trained: (...) -> (..., d)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -22,54 +22,7 @@ class TimeEncoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, dt: Tensor) -> Tensor:
-        return CosineOfGap.apply(dt, self.weight, self.bias)
-
-
-class CosineOfGap(torch.autograd.Function):
-    """cos(w dt + b); the gradient of w is one matrix product, where autograd would make three (m, d) tensors more."""
-
-    @staticmethod
-    def forward(ctx: Any, dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        angle = torch.addcmul(bias, dt.unsqueeze(-1), weight)
-        ctx.save_for_backward(dt, angle)
-        return torch.cos(angle)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
-        dt, angle = ctx.saved_tensors
-        slope = angle.sin().mul_(grad).neg_()
-        return None, dt @ slope, slope.sum(0)
-
-
-class GRUUpdate(torch.autograd.Function):
-    """What `nn.GRUCell` computes from its weights: message (U, m), memory (U, d) -> (U, d).
-
-    The gradient is written by hand, in a third of the operations, and stops at the weights: message and memory come
-    from earlier batches and carry none.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, message: Tensor, memory: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-    ) -> Tensor:
-        split = 2 * memory.shape[1]
-        of_message, of_memory = torch.addmm(b_ih, message, w_ih.T), torch.addmm(b_hh, memory, w_hh.T)
-        gates = (of_message[:, :split] + of_memory[:, :split]).sigmoid_()
-        reset, keep = gates.chunk(2, dim=1)
-        recalled = of_memory[:, split:]
-        candidate = torch.addcmul(of_message[:, split:], reset, recalled).tanh_()
-        ctx.save_for_backward(message, memory, gates, recalled, candidate)
-        return torch.lerp(candidate, memory, keep)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, Tensor, Tensor]:
-        message, memory, gates, recalled, candidate = ctx.saved_tensors
-        reset, keep = gates.chunk(2, dim=1)
-        of_candidate = grad * (1 - keep) * (1 - candidate.square())
-        of_gates = torch.cat([of_candidate * recalled, grad * (memory - candidate)], dim=1) * gates * (1 - gates)
-        of_message = torch.cat([of_gates, of_candidate], dim=1)
-        of_memory = torch.cat([of_gates, of_candidate * reset], dim=1)
-        return None, None, of_message.T @ message, of_memory.T @ memory, of_message.sum(0), of_memory.sum(0)
+        return torch.cos(torch.addcmul(self.bias, dt.unsqueeze(-1), self.weight))
 
 
 class MergeLayer(nn.Module):

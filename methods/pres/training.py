@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.temporal import EventStream
 from methods.pres.baselines import MemoryModel, Step
@@ -81,28 +81,6 @@ def draw(destinations: Tensor, shape: tuple[int, ...], generator: torch.Generato
     return destinations[torch.randint(len(destinations), shape, generator=generator).to(destinations.device)]
 
 
-class FlatAdam:
-    """Adam on one vector that all weights are views of: to visit 21 small tensors costs more than to update them.
-
-    The same numbers as `torch.optim.Adam(model.parameters(), lr)`. The model must be on its device already.
-    """
-
-    def __init__(self, model: nn.Module, lr: float = 1e-3) -> None:
-        weights = list(model.parameters())
-        flat = nn.Parameter(torch.cat([weight.detach().flatten() for weight in weights]))
-        flat.grad = torch.zeros_like(flat)
-        sizes = [weight.numel() for weight in weights]
-        for weight, values, slope in zip(weights, flat.detach().split(sizes), flat.grad.split(sizes), strict=True):
-            weight.data, weight.grad = values.view_as(weight), slope.view_as(weight)
-        self._gradient, self._adam = flat.grad, torch.optim.Adam([flat], lr=lr, fused=True)
-
-    def zero_grad(self) -> None:
-        self._gradient.zero_()
-
-    def step(self) -> None:
-        self._adam.step()
-
-
 def link_loss(step: Step) -> Tensor:
     """BCE of the true destinations plus BCE of one negative each; both are means."""
     sign = torch.tensor([[-1.0], [1.0]], device=step.logits.device)
@@ -110,7 +88,7 @@ def link_loss(step: Step) -> Tensor:
 
 
 def train_batch(
-    model: MemoryModel, optimizer: FlatAdam, batch: Batch, negatives: Tensor, index: NeighborIndex
+    model: MemoryModel, optimizer: torch.optim.Optimizer, batch: Batch, negatives: Tensor, index: NeighborIndex
 ) -> Tensor:
     """One step of training. The messages are stored with the weights of before the step.
 
@@ -122,7 +100,7 @@ def train_batch(
     loss = link_loss(step) + model.penalty(step)
     if not torch.isfinite(loss):
         raise FloatingPointError(
-            f"{type(model).__name__}: the loss is {float(loss)} in the batch that starts at t = {float(batch.t[0])}; "
+            f"{type(model).__name__}: the loss is {loss.item()} in the batch that starts at t = {float(batch.t[0])}; "
             "lower the learning rate, or check the unit of time"
         )
     optimizer.zero_grad()
@@ -134,7 +112,7 @@ def train_batch(
 
 
 def train_epoch(
-    model: MemoryModel, optimizer: FlatAdam, task: Task, batch_size: int, generator: torch.Generator
+    model: MemoryModel, optimizer: torch.optim.Optimizer, task: Task, batch_size: int, generator: torch.Generator
 ) -> float:
     """One pass over the training events from an empty memory; the mean loss of its batches."""
     model.train()
@@ -173,7 +151,7 @@ def fit(
         patience: stop after so many epochs without a better validation AP, reload the best weights and run the
             training events again for their memory; None trains all epochs and keeps the last weights.
     """
-    optimizer = FlatAdam(model, lr)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
     history, best = Fit(), {}
     for epoch in range(epochs):
@@ -196,7 +174,7 @@ def fit(
 
 @dataclass(frozen=True)
 class Scores:
-    """Average precision and area under the ROC curve, averaged over batches of 200; AP of all events pooled. In [0, 1]."""
+    """AP and area under the ROC curve, averaged over batches of 200, and AP of all events pooled. In [0, 1]."""
 
     ap: float
     auc: float

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.pres.layers import Attend, CosineOfGap, GRUUpdate, OneQueryAttention, TimeEncoder, attend
+from methods.pres.layers import Attend, OneQueryAttention, TimeEncoder, attend
 
 
 def test_time_encoder_is_all_ones_at_gap_zero_and_has_the_frequencies_of_the_paper() -> None:
@@ -15,11 +15,6 @@ def test_time_encoder_is_all_ones_at_gap_zero_and_has_the_frequencies_of_the_pap
     wanted = torch.tensor([1.0, 10**-2.25, 10**-4.5, 10**-6.75, 1e-9])
     torch.testing.assert_close(encoder.weight.data, wanted)
     torch.testing.assert_close(encoder(torch.tensor([7.0])), torch.cos(7 * wanted).unsqueeze(0))
-
-
-def test_time_encoders_gradient_is_autograds() -> None:
-    dt, weight, bias = (torch.randn(n, dtype=torch.float64, requires_grad=n == 3) for n in (5, 3, 3))
-    assert torch.autograd.gradcheck(CosineOfGap.apply, (dt, weight, bias))
 
 
 def as_multihead(attention: OneQueryAttention, key_dim: int) -> nn.MultiheadAttention:
@@ -35,17 +30,6 @@ def as_multihead(attention: OneQueryAttention, key_dim: int) -> nn.MultiheadAtte
         twin.out_proj.weight.copy_(attention.out.flatten(0, 1).T)
         twin.out_proj.bias.copy_(attention.out_bias)
     return twin.eval()
-
-
-def test_gru_update_equals_torchs_cell_in_values_and_gradients() -> None:
-    torch.manual_seed(0)
-    cell, message, memory = nn.GRUCell(5, 3).double(), torch.randn(4, 5).double(), torch.randn(4, 3).double()
-    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    wanted, got = cell(message, memory), GRUUpdate.apply(message, memory, *weights)
-    torch.testing.assert_close(got, wanted)
-    slope = torch.randn(4, 3).double()
-    for hand, twin in zip(*(torch.autograd.grad(y, weights, slope) for y in (got, wanted)), strict=True):
-        torch.testing.assert_close(hand, twin)
 
 
 def with_one(key: Tensor) -> Tensor:

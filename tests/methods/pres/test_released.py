@@ -9,7 +9,7 @@ import datasets
 from methods.pres.experiments import build
 from methods.pres.pres import Update
 from methods.pres.released import ReleasedPRES, inner_product, min_max
-from methods.pres.training import FlatAdam, Task, draw, make_task, train_batch
+from methods.pres.training import Task, draw, make_task, train_batch
 from methods.shared.temporal import batches
 
 NODES, WIDTH = 5, 3
@@ -85,7 +85,7 @@ def test_training_rescales_the_memory_in_place(rescale: bool, task: Task) -> Non
     torch.manual_seed(0)
     network = build("pres_released", "tgn", task, 8, 3).train()
     network.correction.rescale = rescale
-    optimizer, generator = FlatAdam(network), torch.Generator().manual_seed(0)
+    optimizer, generator = torch.optim.Adam(network.parameters()), torch.Generator().manual_seed(0)
     for batch in list(batches(task.train, 50))[:4]:
         train_batch(network, optimizer, batch, draw(task.destinations, (1, len(batch)), generator), task.train_index)
     low, high = network.memory.aminmax()
