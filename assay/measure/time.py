@@ -8,7 +8,9 @@ within each round, and the replicate is the process that ran the race, not the r
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ from time import perf_counter_ns
 from typing import Any, Protocol
 
 from assay.errors import JobError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # names of glibc's malloc.h
 
 Contender = Callable[[], object]
 
@@ -61,9 +65,9 @@ def race(
     device: None or "cpu" for the wall clock; a CUDA device (str or `torch.device`) for CUDA events on its
     current stream, with one synchronisation at the end of each call. energy: read around each timed call.
 
-    Returns `pairs * len(contenders)` samples in the order in which they ran. Python's garbage collector is
-    off during the block, and back as it was afterwards, also when a contender raises; the contender's
-    exception then comes through with a note that names the contender.
+    Returns `pairs * len(contenders)` samples in the order in which they ran. Meanwhile the heap is kept from
+    shrinking, and Python's garbage collector is off; it is back as it was afterwards, also when a contender raises,
+    whose exception then comes through with a note that names the contender.
 
     Raises JobError if there is no contender or no round.
     """
@@ -72,6 +76,7 @@ def race(
             f"race: nothing to time with {len(contenders)} contenders, pairs={pairs}, warmup={warmup}; "
             "give at least one contender, pairs >= 1 and warmup >= 0"
         )
+    _keep_the_heap()
     timed = _cuda_timer(device) if str(device).startswith("cuda") else _wall_timer
     samples = []
     with _collector_off():
@@ -87,6 +92,19 @@ def race(
                 joules, reason = (read.joules, read.reason) if read is not None else (None, None)
                 samples.append(Sample(name, repeat, order, seconds, joules, reason))
     return samples
+
+
+def _keep_the_heap() -> None:
+    """Ask glibc not to give freed memory back to the kernel.
+
+    By default a heap that shrinks after one call is faulted in again, page by page, in the next: then a time says as
+    much about the sizes that happened to be freed last as about the call.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if mallopt is not None:
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+            mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # the most that glibc allows
 
 
 def order_of_round(names: list[str], repeat: int) -> list[str]:

@@ -20,14 +20,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
+from methods.pres.layers import GRUUpdate, MergeLayer, OneQueryAttention, Rows, TimeEncoder
 from methods.pres.pres import PRES, Update
 from methods.shared.temporal import Batch, NeighborIndex, Neighbors, last_occurrence
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Whose embeddings a batch asks for: R = 2b + kb nodes, the ends of the events in order, then the negatives.
+    """Whose embeddings a batch asks for: R distinct questions among the ends of its events and the negatives.
 
     rows: (R,) rows of the update. t: (R,) time of the question. acts: (R,) bool, True for the source of an event.
     near, near_rows: the P neighbours that are read and their rows (P,) of the update; None where none are read.
@@ -102,16 +102,20 @@ class MemoryModel(nn.Module):
         """(a) to (c). Changes no state. negatives: (k, b) destinations that did not happen."""
         size, drawn = len(batch), negatives.shape[0]
         asked = torch.cat([batch.ends, negatives.flatten()])
-        t = torch.cat([batch.t.repeat_interleave(2), batch.t.repeat(drawn)])
-        near = self.neighbors(asked, t, index)
+        event = torch.arange(size, device=asked.device)
+        event = torch.cat([event.repeat_interleave(2), event.repeat(drawn)])
+        t = batch.t[event]
+        acts = torch.zeros_like(asked, dtype=torch.bool)
+        acts[: 2 * size : 2] = True
+        once, question = _distinct(asked, event, acts, batch)
+        near = self.neighbors(asked[once], t[once], index)
         nodes, rows = self._involved(asked if near is None else torch.cat([asked, near.node]))
         update = self.measure(nodes)
         if self.correction is not None:
             update = self.correction.correct(update)
-        acts = torch.zeros_like(asked, dtype=torch.bool)
-        acts[: 2 * size : 2] = True
         of_asked, of_near = rows[: len(asked)], rows[len(asked) :]
-        z = self.embed(update, Roots(of_asked, t, acts, near, of_near))
+        z = self.embed(update, Roots(of_asked[once], t[once], acts[once], near, of_near))
+        z = z if once is question else z.index_select(0, question)
 
         ends, others = z[: 2 * size].view(size, 2, -1), z[2 * size :].view(drawn, size, -1)
         of_src, of_dst = self.decoder.halves()
@@ -135,8 +139,8 @@ class MemoryModel(nn.Module):
         if self.correction is not None:
             self.correction.observe(update, rows, step.negative if self.training else None)
         nodes = update.nodes[rows]
-        self.memory[nodes] = update.kept[rows]
-        self.last_update[nodes] = update.time[rows]
+        self.memory[nodes] = update.kept.index_select(0, rows)
+        self.last_update[nodes] = update.time.index_select(0, rows)
         self.store(batch, step, index)
 
     @torch.no_grad()
@@ -191,18 +195,24 @@ class MessageModel(MemoryModel):
     def measure(self, nodes: Tensor) -> Update:
         before, pending = self.memory.index_select(0, nodes), self.waiting[nodes]
         rows = pending.nonzero().squeeze(1)
-        updated = self.updater(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
+        updated = self._cell(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
         after = before.index_copy(0, rows, updated)
-        return Update(nodes, before, after, after, self.last_update[nodes], self.message_time[nodes], pending)
+        since, time = self.last_update.index_select(0, nodes), self.message_time.index_select(0, nodes)
+        return Update(nodes, before, after, after, since, time, pending)
+
+    def _cell(self, message: Tensor, memory: Tensor) -> Tensor:
+        cell = self.updater
+        if isinstance(cell, nn.GRUCell):
+            return GRUUpdate.apply(message, memory, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+        return cell(message, memory)
 
     def store(self, batch: Batch, step: Step, index: NeighborIndex) -> None:
         ends = batch.ends
         node, other, event = ends[step.place], ends[step.place ^ 1], step.place // 2
         time = batch.t[event]
         encoded = self.time_encoder((time - self.last_update[node]).to(self.memory.dtype))
-        self.message[node] = torch.cat(
-            [self.memory[node], self.memory[other], batch.edge_features[event], encoded], dim=1
-        )
+        mine, theirs = self.memory.index_select(0, node), self.memory.index_select(0, other)
+        self.message[node] = torch.cat([mine, theirs, batch.edge_features[event], encoded], dim=1)
         self.message_time[node] = time
         self.waiting[node] = True
 
@@ -229,13 +239,13 @@ class TGN(MessageModel):
     def embed(self, update: Update, roots: Roots) -> Tensor:
         assert roots.near is not None
         near, memory = roots.near, update.after.index_select(0, roots.rows)
-        theirs = update.after.index_select(0, roots.near_rows)
+        theirs = Rows.apply(update.after, roots.near_rows)
         one = memory.new_ones(len(theirs), 1)
         keys = torch.cat([theirs, near.edge_features, self.time_encoder(near.age), one], dim=1)
         now = torch.cos(self.time_encoder.bias)  # phi(0)
         of_attended, of_memory = self.merge.halves()
-        attended = self.attention(memory, keys, near.owner, shared=now, then=of_attended)
-        hidden = torch.addmm(self.merge.hidden.bias, memory, of_memory.T) + attended
+        own = torch.addmm(self.merge.hidden.bias, memory, of_memory.T)
+        hidden = self.attention(memory, keys, near.owner, shared=now, then=of_attended, onto=own)
         return self.merge.out(torch.relu(hidden))
 
 
@@ -340,6 +350,22 @@ class APAN(MemoryModel):
         self.mail[nodes, slot] = total / count.unsqueeze(1)
         self.mail_time[nodes, slot] = latest
         self.received[nodes] += 1
+
+
+def _distinct(node: Tensor, event: Tensor, acts: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Questions (R,) asked more than once are answered once: a user rates many films in the same second.
+
+    Returns:
+        once: (D,) one place of each distinct (node, time, acts). question: (R,) which of them each place asks.
+    """
+    places = torch.arange(len(node), device=node.device)
+    instant = torch.searchsorted(batch.t, batch.t)  # the first event of the batch at the same time
+    if torch.equal(instant, places[: len(batch)]):
+        return places, places
+    distinct, question = torch.unique((node * len(batch) + instant[event]) * 2 + acts, return_inverse=True)
+    once = torch.empty_like(distinct)
+    once[question] = places  # whichever place is written last asks the same
+    return once, question
 
 
 def _without(rows: Tensor, taken: Tensor, size: int) -> Tensor:

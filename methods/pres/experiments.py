@@ -206,7 +206,7 @@ def epoch_time_all_nodes(
 
 
 @experiment(
-    standard=dict(replicates=5, datasets=OFFLINE, **MEDIUM, batch_size=200, warm=2_000, length=1_000, pairs=30),
+    standard=dict(replicates=5, datasets=OFFLINE, **MEDIUM, batch_size=200, warm=2_000, length=2_000, pairs=30),
     gpu=dict(replicates=5, datasets=PAPER, **FULL, batch_size=200, warm=20_000, length=4_000, pairs=30),
     timed=True, timeout=3600,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
@@ -22,7 +23,77 @@ class TimeEncoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, dt: Tensor) -> Tensor:
-        return torch.cos(torch.addcmul(self.bias, dt.unsqueeze(-1), self.weight))
+        return CosineOfTime.apply(dt, self.weight, self.bias)
+
+
+class CosineOfTime(torch.autograd.Function):
+    """cos(dt w + b) for dt (...) without gradient.
+
+    The phase is computed in turns and whole turns are dropped: a cosine of millions of radians takes twice as long, and
+    the rounding is the same. The derivative reuses the phase.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        turns = torch.addcmul(bias / math.tau, dt.unsqueeze(-1), weight / math.tau)
+        phase = turns.frac_().mul_(math.tau)
+        ctx.save_for_backward(dt, phase)
+        return torch.cos(phase)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        dt, phase = ctx.saved_tensors
+        slope = torch.sin(phase).mul_(grad).flatten(0, -2)
+        return None, -(dt.flatten() @ slope), -slope.sum(0)
+
+
+class Rows(torch.autograd.Function):
+    """table.index_select(0, rows), for a result that becomes some columns of a wider one.
+
+    The gradient of columns is strided, and adding strided rows up takes six times as long as copying them first.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.height = len(table)
+        return table.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return grad.new_zeros(ctx.height, grad.shape[1]).index_add_(0, rows, grad.contiguous()), None
+
+
+class GRUUpdate(torch.autograd.Function):
+    """What `nn.GRUCell` computes from its weights: message (U, m), memory (U, d) -> (U, d).
+
+    The gradient is written by hand, in a third of the operations, and stops at the weights: message and memory come
+    from earlier batches and carry none.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, message: Tensor, memory: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
+    ) -> Tensor:
+        split = 2 * memory.shape[1]
+        of_message, of_memory = torch.addmm(b_ih, message, w_ih.T), torch.addmm(b_hh, memory, w_hh.T)
+        gates = (of_message[:, :split] + of_memory[:, :split]).sigmoid_()
+        reset, keep = gates.chunk(2, dim=1)
+        recalled = of_memory[:, split:]
+        candidate = torch.addcmul(of_message[:, split:], reset, recalled).tanh_()
+        ctx.save_for_backward(message, memory, gates, recalled, candidate)
+        return torch.lerp(candidate, memory, keep)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, Tensor, Tensor]:
+        message, memory, gates, recalled, candidate = ctx.saved_tensors
+        reset, keep = gates.chunk(2, dim=1)
+        of_candidate = grad * (1 - keep) * (1 - candidate.square())
+        of_gates = torch.cat([of_candidate * recalled, grad * (memory - candidate)], dim=1) * gates * (1 - gates)
+        of_message = torch.cat([of_gates, of_candidate], dim=1)
+        of_memory = torch.cat([of_gates, of_candidate * reset], dim=1)
+        return None, None, of_message.T @ message, of_memory.T @ memory, of_message.sum(0), of_memory.sum(0)
 
 
 class MergeLayer(nn.Module):
@@ -82,8 +153,9 @@ class OneQueryAttention(nn.Module):
             self.out.copy_(nn.Linear(query_dim, query_dim).weight.T.view(heads, width, query_dim))
 
     def forward(
-        self, query: Tensor, key: Tensor, owner: Tensor, *, shared: Tensor | None = None, then: Tensor | None = None
-    ) -> Tensor:
+        self, query: Tensor, key: Tensor, owner: Tensor, *, shared: Tensor | None = None, then: Tensor | None = None,
+        onto: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Attend.
 
         Args:
@@ -92,17 +164,19 @@ class OneQueryAttention(nn.Module):
             key: (P, K + 1), the keys of all queries, each followed by a 1 that carries the biases.
             owner: (P,) int64, ascending, the query that each key belongs to.
             then: (o, D), a linear map to apply to the output; None for the output itself, o = D.
+            onto: (Q, o), what the output is added to; None for zeros.
 
         Returns:
-            (Q, o)
+            (Q, o); of a query without keys, what `onto` holds.
         """
         heads, part = self.heads, query.shape[1]
         # a query without keys gets zeros, so only the others are computed
         asking, owner = torch.unique_consecutive(owner, return_inverse=True)
         scale = self.key.shape[1] ** -0.5
-        own, rest = torch.bmm(self.query, scale * self.key).split([part, self.query.shape[1] - part], dim=1)
+        own, rest = self.query.split([part, self.query.shape[1] - part], dim=1)
         if shared is not None:
             rest = torch.matmul(torch.cat([shared, shared.new_ones(1)]), rest).unsqueeze(1)
+        own, rest = torch.bmm(torch.cat([own, rest], dim=1), scale * self.key).split([part, 1], dim=1)
         probe = torch.baddbmm(rest, query.index_select(0, asking).expand(heads, -1, -1), own)  # (h, asking, K + 1)
 
         keep = None
@@ -111,11 +185,12 @@ class OneQueryAttention(nn.Module):
             keep = (drawn >= self.dropout).to(key.dtype).mul_(1 / (1 - self.dropout))
         mixed = Attend.apply(probe, key, owner, keep)  # (h, asking, K + 1)
 
-        value, bias = torch.bmm(self.value, self.out), self.out_bias  # (h, K + 1, D), (D,)
+        out, bias = self.out, self.out_bias  # (h, D / h, D), (D,)
         if then is not None:
-            value, bias = value @ then.T, then @ bias
-        result = torch.bmm(mixed, value).sum(0) + bias
-        return result.new_zeros(len(query), result.shape[1]).index_copy(0, asking, result)
+            out, bias = out @ then.T, then @ bias
+        result = torch.bmm(mixed, torch.bmm(self.value, out)).sum(0) + bias
+        base = result.new_zeros(len(query), result.shape[1]) if onto is None else onto
+        return base.index_add(0, asking, result)
 
 
 def _xavier(fan_in: int, fan_out: int) -> Tensor:
@@ -135,24 +210,24 @@ class Attend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, probe: Tensor, key: Tensor, owner: Tensor, keep: Tensor | None) -> Tensor:
         heads, num, _ = probe.shape
-        first = torch.searchsorted(owner, torch.arange(num, device=owner.device))  # each query's first key
-        rows = torch.cat([first + head * len(owner) for head in range(heads)])
+        first = torch.searchsorted(owner, torch.arange(num + 1, device=owner.device))  # each query's first key
+        bounds = torch.cat([first[:-1] + head * len(owner) for head in range(heads)] + [first[-1:] * heads])
         columns = torch.arange(len(owner), device=owner.device).repeat(heads)
-        scores = _sampled_product(rows, columns, probe.flatten(0, 1), key).view(heads, -1)
+        scores = _sampled_product(bounds, columns, probe.flatten(0, 1), key).view(heads, -1)
         share = segment_softmax(scores, owner, num)
         kept = share if keep is None else share * keep
-        ctx.save_for_backward(probe, key, owner, share, kept, keep, rows, columns)
-        return _bags(columns, rows, key, kept).view_as(probe)
+        ctx.save_for_backward(probe, key, owner, share, kept, keep, bounds, columns)
+        return _bags(columns, bounds[:-1], key, kept).view_as(probe)
 
     @staticmethod
     def backward(ctx: Any, grad_mixed: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        probe, key, owner, share, kept, keep, rows, columns = ctx.saved_tensors
+        probe, key, owner, share, kept, keep, bounds, columns = ctx.saved_tensors
         heads, num, _ = probe.shape
         grad_mixed = grad_mixed.contiguous()
-        grad_kept = _sampled_product(rows, columns, grad_mixed.flatten(0, 1), key).view(heads, -1)
+        grad_kept = _sampled_product(bounds, columns, grad_mixed.flatten(0, 1), key).view(heads, -1)
         weighted = (grad_kept if keep is None else grad_kept * keep) * share
         grad_scores = weighted - share * segment_sum(weighted, owner, num).index_select(1, owner)
-        grad_probe = _bags(columns, rows, key, grad_scores).view_as(probe)
+        grad_probe = _bags(columns, bounds[:-1], key, grad_scores).view_as(probe)
         # a key acts as scored, on the probes, and as mixed, on the outputs: both in one bag
         table = torch.cat([probe, grad_mixed]).flatten(0, 1)
         members = owner.unsqueeze(1) + num * torch.arange(2 * heads, device=owner.device)  # (P, 2h)
@@ -181,9 +256,8 @@ def segment_softmax(scores: Tensor, owner: Tensor, num: int) -> Tensor:
     return raised / segment_sum(raised, owner, num).index_select(1, owner)
 
 
-def _sampled_product(rows: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """left (R, K) . right (P, K) at the entries of a sparse pattern: row starts (R,), columns (nnz,) -> (nnz,)."""
-    bounds = torch.cat([rows, rows.new_tensor([len(columns)])])
+def _sampled_product(bounds: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """left (R, K) . right (P, K) at the entries of a sparse pattern: bounds (R + 1,), columns (nnz,) -> (nnz,)."""
     entries = left.new_zeros(len(columns))
     pattern = torch.sparse_csr_tensor(bounds, columns, entries, (len(left), len(right)), check_invariants=False)
     return torch.sparse.sampled_addmm(pattern, left, right.T, beta=0.0).values()

@@ -111,12 +111,12 @@ class NeighborIndex:
     def recent(self, node: Tensor, t: Tensor, n: int) -> Neighbors:
         """The n most recent neighbours of node (Q,) strictly before t (Q,); fewer where there were fewer."""
         begin, end = self._filed_before(node, t)
-        slots = end.unsqueeze(1) + torch.arange(-n, 0, device=node.device)  # (Q, n)
-        filled = slots >= begin.unsqueeze(1)
-        owner, place = filled.nonzero()[:, 0], slots[filled]
-        event = self._event[place]
-        age = (t[owner] - self._stream.t[event]).float()
-        return Neighbors(owner, self._other[place], age, self._stream.edge_features[event])
+        back = torch.arange(-n, 0, device=node.device)  # places counted from the end
+        owner, slot = (begin.unsqueeze(1) <= end.unsqueeze(1) + back).nonzero().T.contiguous()
+        place = end.index_select(0, owner) + back.index_select(0, slot)
+        event = self._event.index_select(0, place)
+        age = (t.index_select(0, owner) - self._stream.t.index_select(0, event)).float()
+        return Neighbors(owner, self._other.index_select(0, place), age, self._stream.edge_features[event])
 
     def any_earlier(self, node: Tensor, t: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """One neighbour strictly before t, drawn uniformly over the node's earlier events.
