@@ -49,14 +49,10 @@ def calibration() -> tuple[list[str], bool]:
         cells = calibrate()
         advance()
         decided = decisive_claims(advance)
-    lines = [
-        f"{'ok ' if cell.ok else 'OFF'}  {100 * cell.rate:6.2f}%  "
-        f"allowed {100 * cell.low:.2f} to {100 * cell.high:.2f}%  n = {cell.n:<3} {cell.name}"
-        for cell in cells
-    ]
+    lines = [str(cell) for cell in cells]
     healthy = decided <= TOLERATED
+    verdict = "ok" if healthy else "OUT"
     lines.append(
-        f"{'ok ' if healthy else 'OFF'}  {decided:6d}   allowed 0 to {TOLERATED} of {CLAIMS} real timing claims "
-        "about a thing and itself decided"
+        f"{decided} of {CLAIMS} real timing claims about a thing and itself decided  [0, {TOLERATED}]  {verdict}"
     )
     return lines, healthy and all(cell.ok for cell in cells)

@@ -115,11 +115,15 @@ def result_path(root: Path, profile: str, slug: str) -> Path:
 
 
 def save_result(result: Result, path: Path) -> None:
-    """Write atomically, one row a line so that two results can be compared with `diff`."""
+    """Write atomically, one row a line so that two results can be compared with `diff`.
+
+    The repeats of a race stand in one line: `values[i]` is what `repeat` i measured.
+    """
     parts = [f' "schema": {SCHEMA}']
     for name, value in vars(result).items():
         if name in _LISTS:
-            items = ",\n".join("  " + _dumps(_without_defaults(item)) for item in value)
+            found = [_without_defaults(item) for item in value]
+            items = ",\n".join("  " + _dumps(item) for item in (_folded(found) if name == "rows" else found))
             parts.append(f' "{name}": [\n{items}\n ]' if items else f' "{name}": []')
         else:
             parts.append(f' "{name}": {_dumps(value)}')
@@ -135,10 +139,35 @@ def load_result(path: Path) -> Result:
     if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
         raise RecordError(f"{path}: is not a result of schema {SCHEMA}; run the paper again")
     try:
+        data["rows"] = [row for line in data["rows"] for row in _unfolded(line)]
         fields: dict[str, Any] = {k: [_LISTS[k](**i) for i in v] if k in _LISTS else v for k, v in data.items()}
         return Result(**fields)
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         raise RecordError(f"{path}: {error}; run the paper again") from error
+
+
+def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that differ in nothing but `repeat` 0, 1, 2, ... and their value become one, at the place of the first."""
+    lines: list[dict[str, Any]] = []
+    races: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        rest = {name: value for name, value in row.items() if name not in ("repeat", "value")}
+        race = races.get(_dumps(rest), {"values": []})
+        if row.get("repeat") != len(race["values"]) or row["value"] is None:
+            lines.append(row)
+            continue
+        race["values"].append(row["value"])
+        if len(race["values"]) == 1:
+            races[_dumps(rest)] = rest | race
+            lines.append(races[_dumps(rest)])
+    return lines
+
+
+def _unfolded(line: dict[str, Any]) -> list[dict[str, Any]]:
+    if "values" not in line:
+        return [line]
+    rest = {name: value for name, value in line.items() if name != "values"}
+    return [rest | {"value": value, "repeat": repeat} for repeat, value in enumerate(line["values"])]
 
 
 def _without_defaults(item: Any) -> dict[str, Any]:

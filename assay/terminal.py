@@ -95,5 +95,7 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
 def estimate_text(v: Verdict) -> str:
     if v.estimate is None:
         return ""
-    interval = f" [{v.interval[0]:.3g}, {v.interval[1]:.3g}]" if v.interval else ""
+    low, high = v.interval or (None, None)
+    ends = ("-inf" if low is None else f"{low:.3g}", "inf" if high is None else f"{high:.3g}")
+    interval = f" [{ends[0]}, {ends[1]}]" if v.interval else ""
     return f"{v.estimate:.3g}{interval}{' ' + v.unit if v.unit else ''}"

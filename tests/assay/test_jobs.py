@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
+from assay.record import load_result
 from tests.checkout import Checkout
 
 # Every run of a job leaves a line here, so that a job run twice is seen.
@@ -209,14 +210,14 @@ def not_timed(run):
     run.race({"good": lambda: None}, pairs=2)
 """)  # fmt: skip
     checkout.assay("run")
-    found = result(checkout)
-    rows = [row for row in found["rows"] if row["metric"] == "time_s"]
+    found = load_result(checkout.root / "results/quick/toy.json")
+    rows = [row for row in found.rows if row.metric == "time_s"]
     assert len(rows) == 2 * 2 * 4
-    assert {(row["method"], row["setting"]["n"]) for row in rows} == {("good", 1), ("bad", 2)}
-    assert sorted({row["repeat"] for row in rows}) == [0, 1, 2, 3]
-    assert len({row["value"] for row in found["rows"] if row["metric"] == "pid"}) == 2
-    (refused,) = [job for job in found["jobs"] if job["experiment"] == "not_timed"]
-    assert "timed=True" in refused["reason"]
+    assert {(row.method, row.setting["n"]) for row in rows} == {("good", 1), ("bad", 2)}
+    assert sorted({row.repeat for row in rows if row.repeat is not None}) == [0, 1, 2, 3]
+    assert len({row.value for row in found.rows if row.metric == "pid"}) == 2
+    (refused,) = found.failures()
+    assert "timed=True" in (refused.reason or "")
 
 
 def test_what_is_cached_is_built_once_for_a_seed(checkout: Checkout) -> None:

@@ -7,6 +7,7 @@ import math
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def result() -> Result:
 def test_a_result_survives_the_file(tmp_path: Path) -> None:
     save_result(result(), tmp_path / "r.json")
     assert load_result(tmp_path / "r.json") == result()
+
+
+def test_the_repeats_of_a_race_stand_in_one_line_and_survive_it(tmp_path: Path) -> None:
+    race = [Row("toy", "time_s", 0.1 * repeat + seed, name, {"n": 1}, seed, repeat=repeat)
+            for seed in range(2) for repeat in range(3) for name in ("good", "bad")]  # fmt: skip
+    # a missing repeat, and one that follows it, keep lines of their own
+    race += [Row("toy", "energy_j", None, "good", repeat=0, reason="no counter"), Row("toy", "energy_j", 1.0, repeat=1)]
+    save_result(replace(result(), rows=race), tmp_path / "r.json")
+    assert (tmp_path / "r.json").read_text().count('"metric"') == 4 + 2
+    assert sorted(map(repr, load_result(tmp_path / "r.json").rows)) == sorted(map(repr, race))
 
 
 def test_rows_stand_one_a_line(tmp_path: Path) -> None:
