@@ -100,7 +100,8 @@ def summary(views: list[ClaimView]) -> str:
     papers = len({view.card.slug for view in views})
     found = counts(views)
     verdicts = ", ".join(f"{found[word]} {MARKS[word]} {word}" for word in VERDICTS)
-    return f"{len(views)} claims of {papers} papers: {verdicts}."
+    noun = "paper" if papers == 1 else "papers"
+    return f"{len(views)} claims of {papers} {noun}: {verdicts}."
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
