@@ -7,6 +7,7 @@ error names the file, the line and the field. Nothing here imports torch, so `as
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import re
@@ -292,6 +293,22 @@ class Card(_Strict):
     slug: str = Field(default="", exclude=True)
     path: Path = Field(default=Path(), exclude=True)
 
+    def experiments(self) -> list[str]:
+        """The experiments that `experiments.py` beside the card declares, read without running it."""
+        file = self.path.with_name("experiments.py")
+        return declared_experiments(file.read_text(encoding="utf-8")) if file.is_file() else []
+
+    @model_validator(mode="after")
+    def _experiments_exist(self) -> Self:
+        declared = self.experiments()
+        named = [(f"claims.{i}", test.experiment) for i, claim in self.claims.items() for test in claim.tests()]
+        named += [(f"figures.{i}", figure.experiment) for i, figure in enumerate(self.figures)]
+        for place, name in named:
+            if declared and name is not None and name not in declared:
+                there = ", ".join(declared)
+                raise ValueError(f"{place}.experiment: no experiment '{name}' in experiments.py (there are {there})")
+        return self
+
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         known = {*self.methods, "value"}
@@ -311,6 +328,16 @@ class Card(_Strict):
                         f"(there are {', '.join(sorted(self.methods))})"
                     )
         return self
+
+
+def declared_experiments(source: str) -> list[str]:
+    """Names of the functions that `@experiment(...)` decorates, in the order of the file."""
+    return [
+        node.name
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "experiment" for d in node.decorator_list)
+    ]
 
 
 def load_card(path: Path) -> Card:
@@ -357,9 +384,9 @@ def _explain(path: Path, lines: dict[tuple[str | int, ...], int], fields: Any, p
     """One line a person can act on; pydantic's location is cut to the part that exists in the file."""
     location = tuple(part for part in problem["loc"] if not (isinstance(part, str) and "[" in part))
     message = re.sub(r"^(Value|Assertion) error, ", "", problem["msg"])
-    inline = re.match(r"((?:claims|search)\.[\w-]+(?:\.[a-z_]+)?): (.*)", message, re.DOTALL)
+    inline = re.match(r"((?:claims|search|figures)\.[\w-]+(?:\.[a-z_]+)?): (.*)", message, re.DOTALL)
     if not location and inline:
-        location, message = tuple(inline[1].split(".")), inline[2]
+        location, message = tuple(int(p) if p.isdigit() else p for p in inline[1].split(".")), inline[2]
     if problem["type"] == "extra_forbidden":
         message = "unknown field"
     if problem["type"] == "missing":

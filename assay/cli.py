@@ -16,7 +16,7 @@ from assay import ROOT
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
 from assay.errors import AssayError, CardError, JobError
 from assay.record import Result, load_result, result_path
-from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress
+from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress, steps
 
 if TYPE_CHECKING:
     from assay.verdict import Verdict
@@ -129,7 +129,8 @@ def report() -> None:
 
     cards = _cards()
     results = {(slug, p): result for slug in cards for p in PROFILES if (result := _result(p, slug))}
-    pages = write_site(cards, results, [v for p in PROFILES for v in _judge(cards, p)], ROOT / "site")
+    with steps("report", 1 + len(cards)) as advance:
+        pages = write_site(cards, results, [v for p in PROFILES for v in _judge(cards, p)], ROOT / "site", advance)
     out.print(f"{pages} pages: {ROOT / 'site' / 'index.html'}", markup=False)
 
 
@@ -264,8 +265,7 @@ def _listed(card: Card) -> dict[str, Any]:
         "title": card.title,
         "arxiv": card.arxiv,
         "methods": [{"name": name, "role": role} for name, role in card.methods.items()],
-        "experiments": sorted({test.experiment for claim in card.claims.values() for test in claim.tests()} - {None}
-                              | {figure.experiment for figure in card.figures}),
+        "experiments": card.experiments(),
         "claims": list(card.claims),
         "datasets": card.datasets.names(),
     }  # fmt: skip

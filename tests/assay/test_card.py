@@ -84,6 +84,18 @@ def test_errors_name_file_line_and_field(tmp_path: Path, old: str, new: str, fie
         assert int(line) in candidates
 
 
+def test_an_experiment_that_the_paper_does_not_declare_is_an_error_and_not_an_untested_claim(tmp_path: Path) -> None:
+    text = HEAD + CLAIM + "figures:\n  - {title: A, experiment: sweep, x: n, y: score}\n"
+    card(tmp_path, text)
+    experiments = tmp_path / "toy" / "experiments.py"
+    experiments.write_text("@experiment(quick=dict())\ndef toy(run): ...\ndef sweep(run): ...\n")
+    with pytest.raises(CardError, match=rf":{line_of(text, 'title: A,')}: figures.0.experiment: no .*'sweep'.*are toy"):
+        card(tmp_path, text)
+    experiments.write_text("@experiment(quick=dict())\ndef toys(run): ...\n")
+    with pytest.raises(CardError, match=rf":{line_of(text, 'experiment: toy')}: claims.better.experiment: no .*'toy'"):
+        card(tmp_path, text)
+
+
 def test_invalid_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"paper\.yaml:2: not valid YAML"):
         card(tmp_path, "title: [unclosed\nauthors: x: y\n")
