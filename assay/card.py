@@ -295,8 +295,9 @@ class Card(_Strict):
 
     def experiments(self) -> list[str]:
         """The experiments that `experiments.py` beside the card declares, read without running it."""
-        file = self.path.with_name("experiments.py")
-        return declared_experiments(file.read_text(encoding="utf-8")) if file.is_file() else []
+        file = self.path.parent / "experiments.py"
+        read = self.path.name and file.is_file()  # a card made in memory has no folder
+        return declared_experiments(file.read_text(encoding="utf-8")) if read else []
 
     @model_validator(mode="after")
     def _experiments_exist(self) -> Self:
