@@ -88,12 +88,19 @@ def reduce(test: Test, result: Result) -> Samples:
         replicates=replicates,
         failed=frozenset(failed),
         failures=table.failures,
-        unit=test.unit or ("" if test.slope or form else table.unit),
+        unit=_unit(test, table, form),
         evidence=table.evidence,
         pairs=table.pairs,
         rounding=0.0 if form else _size(table),
         problem=columns.problem,
     )
+
+
+def _unit(test: Test, table: Measured, form: RatioForm | None) -> str:
+    """Of the estimate. A rank contrast is a weighted sum over the sizes, no change per rank, whatever a card says."""
+    if test.slope and test.slope_parts()[1] == "rank":
+        return f"{table.unit} rank contrast".strip()
+    return test.unit or ("" if test.slope or form else table.unit)
 
 
 def _check(test: Test) -> None:

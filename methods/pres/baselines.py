@@ -15,6 +15,7 @@ point of the stream (never a weight): `reset`, `state` and `restore` treat them 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -59,7 +60,7 @@ class Step:
     z: Tensor
 
 
-class MemoryModel(nn.Module):
+class MemoryModel(nn.Module, ABC):
     """The five steps above; a model fills in `measure`, `embed` and `store`.
 
     Args:
@@ -82,21 +83,21 @@ class MemoryModel(nn.Module):
         self.register_buffer("memory", torch.zeros(num_nodes, dim))
         self.register_buffer("last_update", torch.zeros(num_nodes, dtype=torch.float64))
 
+    @abstractmethod
     def measure(self, nodes: Tensor) -> Update:
         """(a) for distinct nodes (U,)."""
-        raise NotImplementedError
 
     def neighbors(self, nodes: Tensor, t: Tensor, index: NeighborIndex) -> Neighbors | None:
         """The neighbours that `embed` reads, for nodes (R,) at times (R,); None where it reads none."""
         return None
 
+    @abstractmethod
     def embed(self, update: Update, roots: Roots) -> Tensor:
         """(b) z: (R, d)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def store(self, batch: Batch, step: Step, index: NeighborIndex) -> None:
         """(e), once the memory is kept."""
-        raise NotImplementedError
 
     def score(self, batch: Batch, negatives: Tensor, index: NeighborIndex) -> Step:
         """(a) to (c). Changes no state. negatives: (k, b) destinations that did not happen."""

@@ -201,6 +201,12 @@ def test_the_order_of_rows_changes_nothing() -> None:
         assert again.interval == pytest.approx(verdict.interval, rel=1e-12)
 
 
+def test_a_rank_contrast_is_named_so_whatever_unit_the_card_gives() -> None:
+    measurements = [row for size in (1, 2, 4) for row in rows("a", [size + 0.1, size + 0.3, size], size=size, unit="%")]
+    verdict = judged(measurements, kind="trend", slope="a ~ rank size", bar="> 0", unit="% per rank")
+    assert verdict.unit == "% rank contrast"
+
+
 def test_a_trend_is_a_rank_contrast_in_each_replicate() -> None:
     table = np.array([[1.0, 2.0, 2.5, 4.0], [0.5, 1.5, 1.0, 3.0], [1.2, 1.1, 2.0, 2.8], [0.9, 1.4, 2.2, 2.0]])
     measurements = [row for size, column in zip((8, 1, 4, 2), (3, 0, 2, 1), strict=True)
