@@ -33,9 +33,10 @@ scoreboard: setup
 	assay scoreboard
 
 # Resolve pyproject.toml anew. torch stands without its local version, and what only a CUDA build needs stays out.
+# triton goes without a version: a CUDA build of torch brings its own.
 lock:
 	$(PYTHON) -m venv .lock
 	.lock/bin/python -m pip install --quiet torch==2.13.0 setuptools wheel '.[dev]'
-	.lock/bin/python -m pip freeze --all --exclude assay --exclude pip --exclude triton | grep -v '^nvidia-[^m]' \
-		| sed 's/+cpu$$//' > requirements.lock
+	.lock/bin/python -m pip freeze --all --exclude assay --exclude pip | grep -v '^nvidia-[^m]' \
+		| sed 's/+cpu$$//; s/^triton==.*/triton/' > requirements.lock
 	rm -r .lock
