@@ -84,7 +84,7 @@ def draw(figure: Figure, result: Result, methods: Sequence[str], prefix: str) ->
     x_label = figure.x_label or figure.x
     y_label = figure.y_label or (f"{figure.y} ({unit})" if unit else figure.y)
     by_x = [dict(line.points) for line in lines]
-    notes = _notes(lines)
+    notes = _notes(points, lines)
     return Drawing(
         figure=figure,
         profile=result.profile,
@@ -161,10 +161,15 @@ def _averaged(points: list[Row], figure: Figure) -> list[str]:
     return [knob for knob, seen in values.items() if len(seen) > 1 and knob not in (figure.x, figure.by)]
 
 
-def _notes(lines: list[Line]) -> list[str]:
-    missing = sum(summary.missing for line in lines for _, summary in line.points)
-    values = "1 missing value is" if missing == 1 else f"{missing} missing values are"
-    return [f"{values} not drawn; the table says where."] if missing else []
+def _notes(points: list[Row], lines: list[Line]) -> list[str]:
+    notes = []
+    simulated = sum(row.evidence == "simulated" for row in points)
+    if simulated:
+        notes.append(f"{'All' if simulated == len(points) else 'Some'} of it is simulated, not measured.")
+    if missing := sum(summary.missing for line in lines for _, summary in line.points):
+        values = "1 missing value is" if missing == 1 else f"{missing} missing values are"
+        notes.append(f"{values} not drawn; the table says where.")
+    return notes
 
 
 def _picture(figure: Figure, lines: list[Line], xs: list[Scalar], labels: tuple[str, str], prefix: str) -> Markup:

@@ -143,7 +143,8 @@ def ours(view: ClaimView) -> str:
 
 def verdict(view: ClaimView) -> str:
     word = f"{MARKS[view.lead.word]} {view.lead.word}"
-    return f"**{word}**" if view.lead.word in ("reproduced", "contradicted") else word
+    word = f"**{word}**" if view.lead.word in ("reproduced", "contradicted") else word
+    return f"{word} (simulated)" if view.simulated and view.lead.word != "untested" else word
 
 
 def link(text: str, target: str) -> str:

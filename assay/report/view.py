@@ -85,6 +85,11 @@ class ClaimView:
         return reported_text(self.reported)
 
     @property
+    def simulated(self) -> bool:
+        """Whether a model of a machine answers it: such claims are shown apart from measured ones."""
+        return any(test.evidence == "simulated" for test in self.claim.tests())
+
+    @property
     def where(self) -> str:
         return setting_text(self.claim.where)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +270,16 @@ def make_example(folder: Path) -> Example:
         ("pres", "quick"): result_of(cards["pres"], "quick", pres_rows("movielens_100k", 1, rng) + exact),
         ("dagnn", "quick"): result_of(cards["dagnn"], "quick", dagnn_rows(rng)),
     }  # fmt: skip
+    return Example(cards, results, judged(cards, results))
+
+
+def with_simulation(example: Example) -> Example:
+    """The example, its memory errors simulated instead of measured."""
+    card, result = example.cards["pres"], example.results["pres", "standard"]
+    claim = card.claims["prediction-error"].model_copy(update={"evidence": "simulated"})
+    rows = [replace(row, evidence="simulated") if row.experiment == "probe" else row for row in result.rows]
+    cards = {**example.cards, "pres": card.model_copy(update={"claims": {**card.claims, "prediction-error": claim}})}
+    results = {**example.results, ("pres", "standard"): replace(result, rows=rows)}
     return Example(cards, results, judged(cards, results))
 
 

@@ -9,7 +9,7 @@ import pytest
 from assay.errors import RecordError
 from assay.report import write_scoreboard
 from assay.report.scoreboard import END, MOST_LINES, START, committed_views, plain, readme_block, results_readme
-from tests.assay.report.example import Example, hostile, many
+from tests.assay.report.example import Example, hostile, many, with_simulation
 
 README = f"# Assay\n\nbefore\n\n{START}\nold\n{END}\n\nafter\n"
 
@@ -39,6 +39,12 @@ def test_a_line_holds_the_claim_its_numbers_and_what_they_rest_on(example: Examp
         "up to 3.4 x", "1.728 x \\[1.692 to 1.765\\]", "≥ 2.5", "↗ direction only",
         "standard, CPU, measured, 5 processes", "1",
     ]  # fmt: skip
+
+
+def test_a_simulated_verdict_says_so(example: Example) -> None:
+    for found, expected in ((example, 0), (with_simulation(example), 1)):
+        views = committed_views(found.cards, found.verdicts)
+        assert results_readme(views).count("(simulated)") == readme_block(views).count("(simulated)") == expected
 
 
 def test_every_line_has_a_cell_for_each_column(example: Example) -> None:

@@ -14,7 +14,7 @@ from assay.errors import RecordError
 from assay.report import write_site
 from assay.report.site import HERE, caption_of, links_of, paragraphs, provenance_text, q_value, sentence
 from assay.report.tables import measurement_tables
-from tests.assay.report.example import ATTACK, Example, hostile, many
+from tests.assay.report.example import ATTACK, Example, hostile, many, with_simulation
 
 
 def written(example: Example, out: Path) -> dict[str, str]:
@@ -111,6 +111,19 @@ def test_quick_is_marked_wherever_a_verdict_rests_on_it(pages: dict[str, str]) -
     assert all("quick: a small run" in row for row in quick)
     assert not any("a small run" in row for row in rows if row not in quick)
     assert pages["papers/dagnn.html"].count("quick: a small run") == 3
+
+
+def test_simulated_claims_stand_apart_from_measured_ones(
+    example: Example, pages: dict[str, str], tmp_path: Path
+) -> None:
+    found = written(with_simulation(example), tmp_path)
+    page = found["papers/pres.html"]
+    apart = page[page.index('id="simulated"') : page.index('id="figures"')]
+    assert re.findall(r'<article class="claim" id="([^"]+)"', apart) == ["claim-prediction-error"]
+    assert "All of it is simulated, not measured." in text_of(page)
+    assert found["index.html"].count(">simulated</span>") == 1
+    for page in pages.values():
+        assert "simulated" not in text_of(page)
 
 
 def test_the_counts_keep_quick_runs_apart(pages: dict[str, str]) -> None:

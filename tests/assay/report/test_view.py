@@ -7,7 +7,7 @@ import pytest
 
 from assay.report.view import ClaimView, claim_views, counts, judged_by_interval, reported_text
 from assay.verdict import VERDICTS, Verdict, bh
-from tests.assay.report.example import Example
+from tests.assay.report.example import Example, with_simulation
 
 
 @pytest.fixture
@@ -105,6 +105,12 @@ def test_a_card_that_changed_and_a_simulation_are_told(example: Example) -> None
     found = verdict("direction only", "standard", changed=True, evidence="simulated")
     view = next(v for v in claim_views([example.cards["pres"]], [found]) if v.id == "speedup-3p4")
     assert [note.split()[0:2] for note in view.lead.notes] == [["The", "card"], ["Simulated,", "not"]]
+
+
+def test_a_claim_that_a_model_answers_is_told_from_a_measured_one(example: Example) -> None:
+    found = with_simulation(example)
+    views = claim_views(found.cards.values(), found.verdicts)
+    assert [view.id for view in views if view.simulated] == ["prediction-error"]
 
 
 def test_q_corrects_over_leading_verdicts_alone(example: Example, views: dict[str, ClaimView]) -> None:
