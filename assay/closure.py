@@ -15,7 +15,7 @@ from assay.errors import JobError
 
 PACKAGES = ("methods", "datasets", "assay")
 # What turns a run into rows. The rest of the harness plans, stores and shows, and changes no number.
-MEASURING = ("assay/experiment.py", "assay/ranks.py", "assay/measure")
+MEASURING = ("assay/experiment.py", "assay/ranks.py", "assay/network.py", "assay/measure")
 
 
 def code_of_paper(root: Path, slug: str, datasets: Iterable[Path] = ()) -> list[Path]:

@@ -28,6 +28,7 @@ from types import ModuleType
 from typing import Any
 
 from assay.errors import JobError, RecordError
+from assay.network import Network
 from assay.record import Artifact, Curve, Row, Scalar, finite_row
 
 ARTIFACT_LIMIT = 256 * 1024
@@ -79,8 +80,8 @@ def experiment(
     Args:
         quick, standard, gpu: the function's parameters in this profile, and two keys for the harness:
             `replicates` (default 1) and `datasets` (default: the card's for the profile; `[]` for none).
-        requires: `"gpu"`, `"ranks:4"`, `"data:wiki"`, `"memory:64GiB"`, or several of them. Where one is not
-            met the job reads `untested`, with the reason.
+        requires: `"gpu"`, `"gpu:2"`, `"ranks:4"`, `"network"`, `"data:wiki"`, `"memory:64GiB"`, or several of
+            them. Where one is not met the job reads `untested`, with the reason.
         timed: a fresh interpreter for each replicate, alone on the machine; only such an experiment may race.
         timeout: seconds after which a job is ended.
         threads: threads of one job.
@@ -231,19 +232,23 @@ class Run:
         self._rows_of(name, setting).record("peak_bytes", peak.bytes, unit="B")
 
     def ranks(self, fn: Callable[..., list[dict[str, Any]]], world_size: int, *, timeout: float = 60.0,
-              args: tuple[Any, ...] = ()) -> None:  # fmt: skip
+              args: tuple[Any, ...] = (), network: Network | None = None, backend: str = "gloo") -> None:  # fmt: skip
         """Run `fn(rank, world_size, *args)` in real processes and merge the rows that every rank returns.
 
-        Each returned row is a dict with `metric`, `value`, and optionally `method`, `unit`, `evidence` and knobs
-        under `setting`; the rank is added here.
+        Each returned row is a dict with `metric`, `value`, and optionally `method`, `unit`, `evidence`, `repeat` and
+        knobs under `setting`; the rank is added here. network: the speed of the wire between ranks; an experiment
+        that sets it requires "network". backend "nccl": a GPU per rank; such an experiment requires "gpu:N".
         """
         from assay.ranks import run_ranks
 
-        for rank, rows in enumerate(run_ranks(fn, world_size, args=args, timeout=timeout, threads=self.threads)):
+        found = run_ranks(fn, world_size, args=args, timeout=timeout, threads=self.threads, network=network,
+                          backend=backend)  # fmt: skip
+        for rank, rows in enumerate(found):
             for row in rows:
                 target = self._rows_of(row.get("method"), {"world_size": world_size, **row.get("setting", {})})
                 target.record(row["metric"], row["value"], unit=row.get("unit", ""), rank=rank,
-                              evidence=row.get("evidence", "measured"), reason=row.get("reason"))  # fmt: skip
+                              repeat=row.get("repeat"), evidence=row.get("evidence", "measured"),
+                              reason=row.get("reason"))  # fmt: skip
 
     def tuned(self, method: str) -> dict[str, Any]:
         """Hyperparameters that `assay tune` found for a method of this paper."""

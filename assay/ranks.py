@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import JobError
+from assay.network import INTERFACE, Network, enter, wired
 from assay.processes import die_with_parent
 
 EXIT_GRACE_S = 5.0  # for a rank that has reported to close its process group
@@ -40,23 +41,27 @@ def run_ranks(
     timeout: float = 60.0,
     backend: str = "gloo",
     threads: int = 1,
+    network: Network | None = None,
 ) -> list[Any]:
     """Run `fn(rank, world_size, *args)` in `world_size` processes and return its results, by rank.
 
     fn: a top-level function; `args` and results are pickled (tensors by value). In each rank the default
     process group of `backend` is ready, torch has `threads` threads, and the environment is the caller's. On
-    "nccl" rank r has GPU r. timeout: s, from the call to the last result.
+    "nccl" rank r has GPU r. timeout: s, from the call to the last result. network: the speed of the wire
+    between ranks, which is otherwise the machine's memory ("gloo" only).
 
     Raises JobError if `fn` or `args` cannot be pickled, a rank raises (with that rank's traceback), dies, or
-    is not done in time (with the stack of each late rank). Whatever happens, no process and no file is left;
-    ranks die with the process that called.
+    is not done in time (with the stack of each late rank), or the network cannot be made here. Whatever happens,
+    no process and no file is left; ranks die with the process that called.
     """
     if world_size < 1:
         raise JobError(f"run_ranks: world_size is {world_size}; give at least 1")
     if current_process().daemon:
         raise JobError("run_ranks: a daemonic process may have no children; start the worker with daemon=False")
-    with tempfile.TemporaryDirectory(prefix="assay-ranks-") as folder:
-        job = _payload(fn, args, folder, world_size, backend, timeout, threads)
+    if network is not None and backend != "gloo":
+        raise JobError(f"run_ranks: {backend} does not keep to a network; leave it out, or use backend 'gloo'")
+    with tempfile.TemporaryDirectory(prefix="assay-ranks-") as folder, wired(world_size, network) as doors:
+        job = _payload(fn, args, doors, folder, world_size, backend, timeout, threads)
         ranks = _Ranks(folder, timeout, f"{fn.__module__}.{getattr(fn, '__qualname__', fn)}")
         try:
             ranks.start(job, world_size)
@@ -169,12 +174,15 @@ class _Ranks:
 
 
 def _rank_main(rank: int, job: bytes, sender: Connection) -> None:
-    die_with_parent()
     failure, value = None, b""
     try:
-        work, environment, *settings = pickle.loads(job)
+        work, environment, doors, *settings = pickle.loads(job)
+        enter(doors[rank])  # before the first thread
+        die_with_parent()
         os.environ.clear()  # the fork server's environment is that of its own start
         os.environ.update(environment)
+        if doors[rank]:
+            os.environ["GLOO_SOCKET_IFNAME"] = INTERFACE
         value = pickle.dumps(_run(rank, work, *settings))
     except BaseException:
         failure = traceback.format_exc()

@@ -1,22 +1,14 @@
-"""Counts are held against the wire: every rank in a network namespace of its own, joined by a bridge.
-
-The namespaces have no names. They, their interfaces and the bridge are gone as soon as the processes in them
-are, however those end, and two test runs at once cannot meet.
-"""
+"""Counts are held against the wire: every rank has a network interface of its own."""
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import multiprocessing
-import os
+import itertools
 import re
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
-import traceback
 from pathlib import Path
 
 import pytest
@@ -27,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from assay.errors import JobError
 from assay.measure.communication import SCHEDULES, Call, count_communication, sent_by
+from assay.network import INTERFACE, Network, network_reason
 from assay.ranks import run_ranks
 
-CLONE_NEWUSER, CLONE_NEWNET, PR_SET_PDEATHSIG = 0x10000000, 0x40000000, 1
 GLOO_HEADER = 48  # bytes: one before each message, one to announce it, one to ask for it
 ELEMENTS = 1_000_003  # 4 MB of float32, and divisible by no number of ranks
-libc = ctypes.CDLL(None, use_errno=True)
+FAST = Network(10e9)  # so fast that the kernel keeps large segments whole, which pass as one frame
 
 
 def collectives(rank, size):
@@ -95,10 +87,6 @@ def collectives(rank, size):
     }
 
 
-def ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=20)
-
-
 def interface_bytes(interface):
     for line in Path("/proc/self/net/dev").read_text().splitlines():
         name, _, numbers = line.partition(":")
@@ -124,113 +112,41 @@ def settled(read):
         last = now
 
 
-def measure_rank(rank, size, interface, folder, gate):
+def measure_rank(rank, size, folder, private):
     """name -> (counted bytes, counted messages, bytes on the wire, retransmitted bytes, TCP's payload bytes)."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = interface
-    store = dist.FileStore(f"{folder}/store", size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    private = interface != "lo"
+    gates, passed = dist.FileStore(f"{folder}/gates", size), itertools.count()
+
+    def gate():
+        """Wait for the other ranks, without a byte on the wire."""
+        name = str(next(passed))
+        gates.add(name, 1)
+        while gates.add(name, 0) < size:
+            time.sleep(0.001)
 
     def read():
-        return [interface_bytes(interface), *(tcp_bytes() if private else (0, 0))]
+        return [interface_bytes(INTERFACE if private else "lo"), *(tcp_bytes() if private else (0, 0))]
 
     found = {}
     for name, collective in collectives(rank, size).items():
-        gate.wait(30)
+        gate()
         before = settled(read) if private else read()
-        gate.wait(30)
+        gate()
         with count_communication() as counter:
             collective()
-        gate.wait(30)
+        gate()
         after = settled(read) if private else read()
         wire, sent, again = (b - a for a, b in zip(before, after, strict=True))
         found[name] = counter.sent_bytes, counter.sent_messages, wire, again, sent - again
+    gate()  # a rank that leaves closes connections whose bytes the others still read
     return found
 
 
-def rank_process(rank, size, interface, folder, gate, pipe):
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    try:
-        if interface != "lo":
-            assert libc.unshare(CLONE_NEWNET) == 0
-            pipe.send(os.getpid())
-            pipe.recv()  # the interface has been moved here
-            ip("addr", "add", f"10.0.0.{rank + 1}/24", "dev", interface)
-            ip("link", "set", interface, "up")
-            gate.wait(30)
-        pipe.send(measure_rank(rank, size, interface, folder, gate))
-    except BaseException:
-        pipe.send(traceback.format_exc())
-    pipe.recv()
-    os._exit(0)
-
-
-def may_have_namespaces():
-    """Enter a network namespace of one's own, as root or through a user namespace; False where neither may be."""
-    if shutil.which("ip") is None or shutil.which("ss") is None:
-        return False
-    user, group = os.getuid(), os.getgid()
-    if libc.unshare(CLONE_NEWNET) != 0:
-        if libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) != 0:
-            return False
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
-        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
-    with contextlib.suppress(subprocess.CalledProcessError):
-        ip("link", "add", "bridge0", "type", "bridge")
-        ip("link", "set", "bridge0", "up")
-        return True
-    return False
-
-
-def hub_process(size, private, sender):
-    """Holds the bridge. Everything below it dies with it."""
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.alarm(100)
-    if private and not may_have_namespaces():
-        sender.send(None)
-        return
-    interface = "eth0" if private else "lo"
-    fork = multiprocessing.get_context("fork")
-    gate, pipes, processes = fork.Barrier(size), [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for rank in range(size):
-            here, there = fork.Pipe()
-            args = (rank, size, interface, folder, gate, there)
-            process = fork.Process(target=rank_process, args=args, daemon=True)
-            process.start()
-            if private:
-                veth, pid = f"veth{rank}", str(here.recv())
-                ip("link", "add", veth, "type", "veth", "peer", "name", interface, "netns", pid)
-                ip("link", "set", veth, "master", "bridge0", "up")
-                here.send("ready")
-            pipes.append(here)
-            processes.append(process)
-        results = [pipe.recv() for pipe in pipes]
-        for pipe in pipes:
-            pipe.send("done")
-        for process in processes:
-            process.join(10)
-    sender.send(results)
-
-
 def on_the_wire(size, private=True):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "torch.distributed"])
-    receiver, sender = context.Pipe(duplex=False)
-    hub = context.Process(target=hub_process, args=(size, private, sender))
-    hub.start()
-    sender.close()
-    try:
-        results = receiver.recv()
-    finally:
-        hub.kill()
-        hub.join()
-    if results is None:
-        pytest.skip("no network namespaces here; the test on the loopback interface covers the job's totals")
-    broken = [result for result in results if isinstance(result, str)]
-    assert not broken, broken[0]
+    reason = "no program ss here" if shutil.which("ss") is None else network_reason(FAST)
+    if private and reason:
+        pytest.skip(f"{reason}; the test on the loopback interface covers the job's totals")
+    with tempfile.TemporaryDirectory() as folder:
+        results = run_ranks(measure_rank, size, args=(folder, private), network=FAST if private else None)
     return {name: [result[name] for result in results] for name in results[0]}
 
 
