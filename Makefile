@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # dvc runs its stages with the `python` that it finds on PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: reproduce test lint setup scoreboard lock
+.PHONY: reproduce test lint setup scoreboard lock asv gpu
 
 reproduce: setup
 	dvc repro --quiet
@@ -31,6 +31,20 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 # From the committed results of the profiles standard and gpu, never by hand.
 scoreboard: setup
 	assay scoreboard
+
+# The papers that have a profile gpu, on a machine with a GPU; one that fails stops no other.
+gpu: setup
+	dvc repro --quiet --keep-going pipelines/gpu/dvc.yaml; status=$$?; assay report && exit $$status
+
+# Hot paths over commits, in this environment: so the files must be those of the commit. ASV=--quick for a look.
+ASV ?=
+asv: setup
+	@test -z "$$(git status --porcelain -- assay benchmarks datasets methods asv.conf.json pyproject.toml)" \
+		|| { echo "make asv: its times are kept under a commit, and the files differ from it; commit first"; exit 1; }
+	asv machine --yes >/dev/null
+	ASV_PYTHONPATH="$(CURDIR)" asv run --python=same --set-commit-hash "$$(git rev-parse HEAD)" --show-stderr $(ASV); \
+		status=$$?; asv publish && exit $$status
+	@echo "asv: $(CURDIR)/.asv/html/index.html (asv preview)"
 
 # Resolve pyproject.toml anew. torch stands without its local version, and what only a CUDA build needs stays out.
 # triton goes without a version: a CUDA build of torch brings its own.

@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +22,10 @@ from assay.record import Result, load_result, result_path
 from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress, steps
 
 if TYPE_CHECKING:
+    from assay.jobs import Report
+    from assay.provenance import Machine
     from assay.verdict import Verdict
+    from assay.worker import Job
 
 app = typer.Typer(help="Takes what a paper claims and says whether it holds.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
@@ -78,26 +84,30 @@ def run(
     slugs: Slugs = None,
     profile: ProfileOption = "quick",
     experiments: Annotated[list[str] | None, typer.Option("--experiment", "-e", help="Only these.")] = None,
-    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Processes at a time.")] = None,
+    jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Jobs at a time.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Run on a Ray cluster: what `ray start --head` prints.")
+    ] = None,
 ) -> None:
     """Run papers; only what is missing is run. Failures are recorded and shown; `assay check` judges them."""
-    from assay.jobs import collect, missing, plan, run_jobs
+    from assay.jobs import collect, missing, plan
 
-    workers = jobs or (1 if profile == "gpu" else os.cpu_count() or 1)
-    for slug, card in _cards(slugs).items():
-        planned = plan(ROOT, card, profile)
-        _known(experiments or [], planned.experiments, f"experiment of {slug} in profile {profile}")
-        todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
-        with progress(f"{slug} {profile}", len(todo)) as report:
-            try:
-                run_jobs(todo, workers, report)
-            except KeyboardInterrupt:
-                err.print("assay: interrupted; finished jobs are kept, run the same command again to go on")
-                raise typer.Exit(130) from None
-            finally:
-                result = collect(planned)
-        failed = len(result.failures())
-        out.print(f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed", markup=False)
+    cards = _cards(slugs)
+    with _machine_and_executor(cluster, profile, jobs) as (machine, execute):
+        for slug, card in cards.items():
+            planned = plan(ROOT, card, profile, machine)
+            _known(experiments or [], planned.experiments, f"experiment of {slug} in profile {profile}")
+            todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
+            with progress(f"{slug} {profile}", len(todo)) as report:
+                try:
+                    execute(todo, report)
+                except KeyboardInterrupt:
+                    err.print("assay: interrupted; finished jobs are kept, run the same command again to go on")
+                    raise typer.Exit(130) from None
+                finally:
+                    result = collect(planned)
+            failed = len(result.failures())
+            out.print(f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed", markup=False)
 
 
 @app.command()
@@ -145,16 +155,16 @@ def scoreboard() -> None:
 
 @app.command()
 def pipeline(check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False) -> None:
-    """Write dvc.yaml from the cards."""
-    from assay.pipeline import pipeline as text_of
+    """Write dvc.yaml and pipelines/gpu/dvc.yaml from the cards."""
+    from assay.pipeline import pipelines
+    from assay.record import write_atomically
 
-    path = ROOT / "dvc.yaml"
-    text = text_of(ROOT, _cards())
-    if check:
-        if not path.exists() or path.read_text() != text:
-            raise JobError("dvc.yaml is stale: run `assay pipeline` and commit it")
-    else:
-        path.write_text(text)
+    for name, text in pipelines(ROOT, _cards()).items():
+        path = ROOT / name
+        if not check:
+            write_atomically(path, text)
+        elif not path.exists() or path.read_text() != text:
+            raise JobError(f"{name} is stale: run `assay pipeline` and commit it")
 
 
 @app.command()
@@ -173,6 +183,50 @@ def tune(slug: str, trials: Annotated[int, typer.Option(min=1, help="Trials of e
 
     card = _cards([slug])[slug]
     out.print(f"wrote {search(ROOT, card, trials).relative_to(ROOT)}", markup=False)
+
+
+@app.command()
+def night(
+    path: Annotated[
+        Path | None, typer.Option("--out", help="The file; beside the others of this machine if left out.")
+    ] = None,
+) -> None:
+    """Time the hot paths of the commit that is checked out, in fresh processes, for `assay compare`."""
+    from assay.nights.record import FULL, head, night_path, record_night, save_night
+
+    commit = head(ROOT)
+    path = path or night_path(ROOT, commit)
+    with steps(f"night {commit[:10]}", FULL.processes) as advance:
+        found = record_night(ROOT, commit, FULL, advance)
+    save_night(found, path)
+    for name, reason in found.missing.items():
+        err.print(f"{name}: {reason}", markup=False)
+    out.print(f"{len(found.times)} hot paths, {FULL.processes} processes: {path}", markup=False)
+
+
+@app.command()
+def compare(
+    old: Annotated[str, typer.Argument(metavar="A", help="A night's file, or a revision, which is timed.")],
+    new: Annotated[str, typer.Argument(metavar="B", help="The same, for what may be slower.")],
+    as_json: Json = False,
+) -> None:
+    """What got slower from A to B. Exit 1 for what is confirmed, 2 for what could not be."""
+    from assay.nights.compare import compare as compare_nights
+    from assay.nights.record import FULL, find_night
+    from assay.nights.show import print_comparison
+
+    with steps(f"night {old}", FULL.processes) as advance:
+        before = find_night(ROOT, old, FULL, advance)
+    with steps(f"night {new}", FULL.processes) as advance:
+        after = find_night(ROOT, new, FULL, advance)
+    with steps("confirm", FULL.replicates) as advance:
+        found = compare_nights(ROOT, before, after, FULL, advance)
+    if as_json:
+        out.print_json(json.dumps(found.json(), allow_nan=False))
+    else:
+        print_comparison(found)
+    if found.regression or found.unconfirmed:
+        raise typer.Exit(1 if found.regression else 2)
 
 
 @app.command()
@@ -227,6 +281,29 @@ def _cards(slugs: list[str] | None = None) -> dict[str, Card]:
     if problems:
         raise CardError("\n".join(problems))
     return cards
+
+
+@contextmanager
+def _machine_and_executor(
+    cluster: str | None, profile: Profile, limit: int | None
+) -> Iterator[tuple[Machine, Callable[[list[Job], Report], None]]]:
+    """What the jobs of a run are planned for, and what runs them there: here, or on the nodes of a Ray cluster."""
+    from assay.jobs import run_jobs
+    from assay.provenance import gpu_model, this_machine
+
+    if cluster is None:
+        workers = limit or (1 if profile == "gpu" else os.cpu_count() or 1)
+        yield (
+            this_machine(gpu_model() if profile == "gpu" else None),
+            lambda jobs, report: run_jobs(jobs, workers, report),
+        )
+        return
+    from assay.cluster import connected
+
+    with connected(cluster, with_gpu=profile == "gpu") as nodes:
+        for reason in nodes.left_out:
+            err.print(f"assay: not used: node {reason}", markup=False)
+        yield nodes.machine, lambda jobs, report: nodes.run(jobs, limit, report)
 
 
 def _known(wanted: list[str], known: Any, what: str) -> None:

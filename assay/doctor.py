@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from assay.measure.energy import EnergyMeter
+from assay.network import network_reason
 from assay.provenance import cpu_model, gpu_model
 from assay.terminal import steps
 
@@ -17,6 +18,8 @@ OPTIONAL = {
     "pooch": "downloads of data sets from their upstream",
     "dvc": "the pipeline (make reproduce)",
     "pynvml": "energy of a GPU",
+    "asv": "hot paths over commits (make asv)",
+    "ray": "runs on a cluster (assay run --cluster)",
 }
 
 
@@ -31,6 +34,7 @@ def examine(root: Path) -> tuple[list[str], bool]:
         f"cpu      {cpu_model()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total / 2**30:.0f} GiB",
         f"gpu      {gpu or 'none: profile gpu cannot run here'}",
         f"energy   {energy.source if energy.joules is not None else f'missing: {energy.reason}'}",
+        f"network  {network_reason() or 'the wire between ranks can be limited'}",
         f"disk     {free:.1f} GiB free",
         f"mirror   {os.environ.get('ASSAY_MIRROR') or 'none (set ASSAY_MIRROR to a folder of data sets)'}",
     ]
@@ -41,12 +45,15 @@ def examine(root: Path) -> tuple[list[str], bool]:
 
 
 def calibration() -> tuple[list[str], bool]:
-    """The simulated error rates of the verdict engine beside what they may be, and real noise of this machine."""
+    """The simulated error rates of the verdicts and of the alarm, and real noise of this machine."""
     from assay.calibrate import calibrate
+    from assay.nights.calibrate import calibrate_alarm
     from assay.noise import CLAIMS, PROCESSES, TOLERATED, decisive_claims
 
-    with steps("calibrate", 1 + PROCESSES) as advance:
+    with steps("calibrate", 2 + PROCESSES) as advance:
         cells = calibrate()
+        advance()
+        cells += calibrate_alarm()
         advance()
         decided = decisive_claims(advance)
     lines = [str(cell) for cell in cells]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.metadata
 import json
 import multiprocessing
 import multiprocessing.connection
@@ -26,29 +25,30 @@ from assay.card import Card, Profile
 from assay.closure import code_of_paper, hash_code
 from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
-from assay.provenance import cpu_model, gpu_model, provenance
+from assay.provenance import Machine, provenance
 from assay.record import JobRecord, Result, Status, result_path, save_result
 from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, load_outcome, save_outcome, work
 
 # the first optimizer step imports torch._dynamo, which takes longer than many a quick job
 PRELOAD = ["torch", "torch._dynamo", "numpy", "assay.experiment"]
 
+Report = Callable[[Job, JobRecord], None]
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Every job of one paper in one profile."""
+    """Every job of one paper in one profile, on one kind of machine."""
 
     card: Card
     profile: Profile
     experiments: dict[str, Experiment]
     jobs: list[Job]
-    gpu: str | None
+    machine: Machine
 
 
-def plan(root: Path, card: Card, profile: Profile) -> Plan:
+def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
     """Read the paper's experiments and lay out its jobs. Raises JobError where the machine cannot run the profile."""
-    gpu = gpu_model() if profile == "gpu" else None
-    if profile == "gpu" and gpu is None:
+    if profile == "gpu" and machine.gpu is None:
         raise JobError("profile gpu needs a CUDA GPU and this machine has none; use --profile standard or quick")
     dataset_modules = importlib.import_module("datasets")
     names = card.datasets.of(profile)
@@ -59,24 +59,24 @@ def plan(root: Path, card: Card, profile: Profile) -> Plan:
     if not chosen:
         raise JobError(f"{card.slug} has no experiment for profile {profile}")
     jobs = [
-        _job(root, card, e, profile, dataset, seed, code, gpu)
+        _job(root, card, e, profile, dataset, seed, code, machine)
         for e in chosen.values()
         for dataset in e.datasets(profile, names)
         for seed in range(e.replicates(profile))
     ]
-    return Plan(card, profile, chosen, jobs, gpu)
+    return Plan(card, profile, chosen, jobs, machine)
 
 
 def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, dataset: str | None, seed: int,
-         code: Code, gpu: str | None) -> Job:  # fmt: skip
+         code: Code, machine: Machine) -> Job:  # fmt: skip
     identity = {
         "code": code.digest,
         "job": [card.slug, experiment.name, profile, dataset, seed],
         "parameters": experiment.parameters(profile),
         "threads": experiment.threads,
-        "torch": importlib.metadata.version("torch"),
+        "torch": machine.versions["torch"],
         # a time belongs to the machine that it was taken on, a loss does not
-        "machine": gpu or (cpu_model() if experiment.timed else "cpu"),
+        "machine": machine.gpu or (machine.cpu if experiment.timed else "cpu"),
     }
     fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     claims = {
@@ -85,7 +85,14 @@ def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, datas
         if experiment.name in {test.experiment for test in claim.tests()}
     }
     return Job(root, card.slug, experiment.name, profile, dataset, seed, experiment.timed, experiment.timeout,
-               experiment.threads, "cuda" if gpu else "cpu", code, fingerprint, claims)  # fmt: skip
+               experiment.threads, "cuda" if machine.gpu else "cpu", _gpus(experiment, machine), code, fingerprint,
+               claims)  # fmt: skip
+
+
+def _gpus(experiment: Experiment, machine: Machine) -> int:
+    """GPUs that a job has to itself on a cluster: those that its experiment requires, in profile gpu at least one."""
+    required = [int(need.partition(":")[2] or 1) for need in experiment.requires if need.partition(":")[0] == "gpu"]
+    return max([*required, 1 if machine.gpu else 0])
 
 
 def missing(plan: Plan) -> list[Job]:
@@ -93,9 +100,7 @@ def missing(plan: Plan) -> list[Job]:
     return [job for job in plan.jobs if not ((found := load_outcome(job)) and found.finished)]
 
 
-def run_jobs(
-    jobs: list[Job], workers: int, report: Callable[[Job, JobRecord], None] = lambda job, record: None
-) -> None:
+def run_jobs(jobs: list[Job], workers: int, report: Report = lambda job, record: None) -> None:
     """Run jobs in processes of their own, `workers` at a time; timed ones one by one, after the others.
 
     A job that fails, hangs or is killed is recorded as such and stops no other. Only when its record cannot be
@@ -174,9 +179,10 @@ def collect(plan: Plan) -> Result:
         provenance=provenance(
             root,
             threads=max(e.threads for e in plan.experiments.values()),
-            gpu=plan.gpu,
+            gpu=plan.machine.gpu,
             duration_s=sum(got.record.duration_s for got in found),
-        ),
+        )
+        | vars(plan.machine),  # where the jobs ran, which need not be where they were planned
         parameters={name: e.profiles[plan.profile] for name, e in plan.experiments.items()},
         replicates={name: e.replicates(plan.profile) for name, e in plan.experiments.items()},
         claims=_claims_at_run(found),

@@ -2,11 +2,12 @@
 
 DVC decides what to rerun from the dependencies listed here, so they are exact. A paper's stage depends on the code
 that it runs, its data and the lock file; not on its card or a template. A second test then compares the file with
-the cards, so that it is never stale.
+the cards, so that it is never stale. `pipelines/gpu/dvc.yaml` does the same for profile `gpu`, without judging.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,23 +15,31 @@ from typing import Any
 
 import yaml
 
-from assay.card import Card
+from assay.card import Card, Profile
 from assay.closure import code_of_datasets, code_of_paper
 
 HEADER = "# Generated from the cards by `assay pipeline`. Edit a card and run it again; never edit this file.\n"
 LOCK = "requirements.lock"
 MEASURE = "assay/measure"
+GPU = "pipelines/gpu/dvc.yaml"
 # Code that turns rows into verdicts and pages.
 JUDGING = ("assay/card.py", "assay/expression.py", "assay/record.py", "assay/verdict")
 
 
-def pipeline(root: Path, cards: dict[str, Card]) -> str:
-    """The text of `dvc.yaml` for these cards."""
-    modules = importlib.import_module("datasets")
-    used = sorted({name for card in cards.values() for name in card.datasets.quick if modules.info(name).files})
-    stages: dict[str, Any] = {f"fetch-{name}": _fetch(root, name, modules.module_of(name)) for name in used}
+def pipelines(root: Path, cards: dict[str, Card]) -> dict[str, str]:
+    """The text of each pipeline's file for these cards, by its path in the checkout."""
+    return {"dvc.yaml": _text(_root_stages(root, cards)), GPU: _text(_gpu_stages(root, cards))}
+
+
+def _text(stages: dict[str, Any]) -> str:
+    return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+
+
+def _root_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
+    used = _with_files(cards, "quick")
+    stages: dict[str, Any] = {f"fetch-{name}": _fetch(root, name) for name in used}
     for slug, card in cards.items():
-        stages[slug] = _run(root, card, [modules.module_of(name) for name in card.datasets.quick], used)
+        stages[slug] = {**_run(root, card, "quick"), "outs": [f"results/quick/{slug}.json"]}
     results = [f"results/quick/{slug}.json" for slug in cards]
     cards_of = [f"methods/{slug}/paper.yaml" for slug in cards]
     judging = _relative(root, (file for place in JUDGING for file in _files(root / place)))
@@ -45,10 +54,38 @@ def pipeline(root: Path, cards: dict[str, Card]) -> str:
         "deps": [*results, *committed, *cards_of, *judging, "assay/report"],
         "outs": [{"site": {"cache": False}}],
     }
-    return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+    return stages
 
 
-def _fetch(root: Path, name: str, module: Path) -> dict[str, Any]:
+def _gpu_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
+    """Papers that declare a profile gpu, in a pipeline that nothing of the root's depends on.
+
+    A data set that the root's pipeline fetches is fetched by it: DVC wants one stage for each output. The results are
+    committed, so they are the outputs of no stage; nor can a stage that reports come after them, which `make gpu` does.
+    """
+    declared = {slug: card for slug, card in cards.items() if _declares_gpu(card)}
+    fetched = [name for name in _with_files(declared, "gpu") if name not in _with_files(cards, "quick")]
+    stages = {f"fetch-{name}": _fetch(root, name) for name in fetched}
+    stages |= {slug: _run(root, card, "gpu") for slug, card in declared.items()}
+    return {name: {"wdir": "../..", **stage} for name, stage in stages.items()}
+
+
+def _declares_gpu(card: Card) -> bool:
+    """Whether an experiment has a profile gpu, read without running it."""
+    tree = ast.parse((card.path.parent / "experiments.py").read_text(encoding="utf-8"))
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    decorators = [call for node in functions for call in node.decorator_list if isinstance(call, ast.Call)]
+    return any(keyword.arg == "gpu" for call in decorators for keyword in call.keywords)
+
+
+def _with_files(cards: dict[str, Card], profile: Profile) -> list[str]:
+    """Data sets of a profile that are not generated."""
+    info = importlib.import_module("datasets").info
+    return sorted({name for card in cards.values() for name in card.datasets.of(profile) if info(name).files})
+
+
+def _fetch(root: Path, name: str) -> dict[str, Any]:
+    module = importlib.import_module("datasets").module_of(name)
     return {
         "cmd": f"python -m assay fetch {name}",
         "deps": _relative(root, code_of_datasets(root, [module])),
@@ -57,13 +94,11 @@ def _fetch(root: Path, name: str, module: Path) -> dict[str, Any]:
     }
 
 
-def _run(root: Path, card: Card, modules: list[Path], fetched: list[str]) -> dict[str, Any]:
-    data = [f"data/{name}" for name in card.datasets.quick if name in fetched]
-    return {
-        "cmd": f"python -m assay run {card.slug} --profile quick",
-        "deps": [*_code(root, card.slug, modules), *data, LOCK],
-        "outs": [f"results/quick/{card.slug}.json"],
-    }
+def _run(root: Path, card: Card, profile: Profile) -> dict[str, Any]:
+    module_of = importlib.import_module("datasets").module_of
+    code = _code(root, card.slug, [module_of(name) for name in card.datasets.of(profile)])
+    data = [f"data/{name}" for name in card.datasets.of(profile) if name in _with_files({card.slug: card}, profile)]
+    return {"cmd": f"python -m assay run {card.slug} --profile {profile}", "deps": [*code, *data, LOCK]}
 
 
 def _code(root: Path, slug: str, modules: list[Path]) -> list[str]:

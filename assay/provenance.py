@@ -6,6 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,45 @@ JUDGED = ("assay", "methods", "datasets", "pyproject.toml")
 VERSIONS = ("torch", "numpy", "scipy", "torch-geometric", "triton")
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What a run is measured on."""
+
+    cpu: str
+    cores: int | None
+    memory_bytes: int
+    gpu: str | None
+    os: str
+    versions: dict[str, str]
+
+
+def this_machine(gpu: str | None) -> Machine:
+    """The machine that this process is on, with the GPU that is measured on, if any."""
+    return Machine(
+        cpu_model(),
+        psutil.cpu_count(),
+        psutil.virtual_memory().total,
+        gpu,
+        f"{platform.system()} {platform.release()}",
+        {"python": platform.python_version(), **_versions()},
+    )
+
+
 def provenance(root: Path, *, threads: int, gpu: str | None, duration_s: float) -> dict[str, Any]:
-    """Everything a reader needs to judge or to repeat a run."""
+    """Everything a reader needs to judge or to repeat a run on this machine."""
+    machine = this_machine(gpu)
     return {
         "commit": git(root, "rev-parse", "HEAD"),
         "dirty": bool(git(root, "status", "--porcelain", "--", *JUDGED)) if git(root, "rev-parse", "HEAD") else None,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": round(duration_s, 1),
-        "cpu": cpu_model(),
-        "cores": psutil.cpu_count(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpu": gpu,
+        "cpu": machine.cpu,
+        "cores": machine.cores,
+        "memory_bytes": machine.memory_bytes,
+        "gpu": machine.gpu,
         "threads": threads,
-        "os": f"{platform.system()} {platform.release()}",
-        "versions": {"python": platform.python_version(), **_versions()},
+        "os": machine.os,
+        "versions": machine.versions,
     }
 
 

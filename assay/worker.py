@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from assay.closure import hash_code
 from assay.errors import DataError, JobError, RecordError
 from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
+from assay.network import network_reason
 from assay.processes import die_with_parent
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
 
@@ -48,6 +49,7 @@ class Job:
     timeout: float
     threads: int
     device: str
+    gpus: int
     code: Code
     fingerprint: str
     claims: dict[str, str]
@@ -55,6 +57,11 @@ class Job:
     @property
     def path(self) -> Path:
         return self.root / STATE / "jobs" / f"{self.fingerprint}.json"
+
+    def at(self, root: Path) -> Job:
+        """The same job in another copy of the checkout."""
+        files = tuple(root / file.relative_to(self.root.resolve()) for file in self.code.files)
+        return replace(self, root=root, code=replace(self.code, files=files))
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.paper, self.experiment, self.dataset, f"#{self.seed}")))
@@ -159,7 +166,8 @@ def unmet(experiment: Experiment) -> str | None:
     """The first requirement that this machine does not meet, in words, or None."""
     for need in experiment.requires:
         kind, _, amount = need.partition(":")
-        check = {"gpu": _no_gpu, "ranks": _no_ranks, "data": _no_data, "memory": _no_memory}.get(kind)
+        check = {"gpu": _no_gpu, "ranks": _no_ranks, "network": _no_network, "data": _no_data,
+                 "memory": _no_memory}.get(kind)  # fmt: skip
         if check is None:
             raise ValueError(f"experiment {experiment.name}: cannot require {need!r}")
         if reason := check(amount):
@@ -167,10 +175,13 @@ def unmet(experiment: Experiment) -> str | None:
     return None
 
 
-def _no_gpu(_: str) -> str | None:
+def _no_gpu(amount: str) -> str | None:
     import torch
 
-    return None if torch.cuda.is_available() else "needs a CUDA GPU; this machine has none"
+    if not torch.cuda.is_available():
+        return "needs a CUDA GPU; this machine has none"
+    wanted, there = int(amount or 1), torch.cuda.device_count()
+    return None if wanted <= there else f"needs {wanted} CUDA GPUs; this machine has {there}"
 
 
 def _no_ranks(amount: str) -> str | None:
@@ -180,6 +191,10 @@ def _no_ranks(amount: str) -> str | None:
         return f"needs {amount} ranks; this torch is built without torch.distributed"
     cores = psutil.cpu_count() or 1
     return None if int(amount) <= 8 * cores else f"needs {amount} ranks; this machine has {cores} cores"
+
+
+def _no_network(_: str) -> str | None:
+    return network_reason()
 
 
 def _no_data(name: str) -> str | None:

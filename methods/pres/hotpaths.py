@@ -13,6 +13,7 @@ from methods.pres.training import draw, make_task, train_batch
 from methods.shared.temporal import NeighborIndex, batches
 
 EVENTS, NODES, WIDTH, BATCH = 2_000, 1_000, 64, 200
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _stream() -> EventStream:
@@ -24,10 +25,10 @@ def _stream() -> EventStream:
 
 def _train(kind: type[MemoryModel], pres: bool) -> Callable[[], object]:
     torch.manual_seed(0)
-    task = make_task(_stream())
+    task = make_task(_stream(), DEVICE)
     correction = PRES(NODES, WIDTH, time_unit=task.time_unit) if pres else None
     gaps = {"gaps": task.gaps} if kind is JODIE else {}
-    model = kind(NODES, 1, WIDTH, correction=correction, **gaps).train()
+    model = kind(NODES, 1, WIDTH, correction=correction, **gaps).to(DEVICE).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     warm, batch = list(batches(task.train, BATCH, 0, 1_000)), next(batches(task.train, BATCH, 1_000))
     negatives = draw(task.destinations, (1, BATCH), torch.Generator().manual_seed(0))
@@ -53,6 +54,6 @@ def apan_pres_batch() -> Callable[[], object]:
 
 
 def recent_neighbors() -> Callable[[], object]:
-    stream = _stream()
+    stream = make_task(_stream(), DEVICE).full
     index = NeighborIndex(stream)
     return lambda: index.recent(stream.src, stream.t, 10)

@@ -18,7 +18,7 @@ from tests.checkout import CARD, Checkout
 pytest.importorskip("dvc", reason="the pipeline needs dvc")
 
 LOGGED = """
-@experiment(quick=dict(replicates=3, datasets=[]))
+@experiment(quick=dict(replicates=3, datasets=[]), gpu=dict(datasets=[]))
 def toy(run):
     with Path(__file__).with_name("log").open("a") as file:
         file.write("ran\\n")
@@ -28,10 +28,15 @@ def toy(run):
 """
 
 
+def dvc(checkout: Checkout, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**checkout.environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                   "CUDA_VISIBLE_DEVICES": ""}  # fmt: skip
+    return subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=checkout.root, text=True, capture_output=True,
+                          env=environment)  # fmt: skip
+
+
 def repro(checkout: Checkout) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=checkout.root, text=True, capture_output=True,
-                          env={**checkout.environment, "PATH": path})  # fmt: skip
+    done = dvc(checkout, "repro")
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -80,8 +85,7 @@ def test_an_edit_reruns_exactly_what_it_touches(checkout: Checkout) -> None:
     assert "Running stage 'two'" not in printed
     assert (log(checkout, "one"), log(checkout, "two")) == (6, 3)
 
-    shown = subprocess.run([sys.executable, "-m", "dvc", "metrics", "show", "--md"], cwd=checkout.root, text=True,
-                           capture_output=True, check=True)  # fmt: skip
+    shown = dvc(checkout, "metrics", "show", "--md")
     header, _, *rows = shown.stdout.strip().splitlines()
     assert {"reproduced", "inconclusive", "untested", "failed_jobs", "seconds"} <= {
         c.strip() for c in header.split("|")
@@ -98,15 +102,57 @@ def test_nothing_to_do_takes_at_most_5_seconds_with_51_papers(checkout: Checkout
     start(checkout)
     stages = yaml.safe_load((checkout.root / "dvc.yaml").read_text())["stages"]
     assert len(stages) == 53
+    assert len(yaml.safe_load((checkout.root / "pipelines/gpu/dvc.yaml").read_text())["stages"]) == 51
     # What the stages leave behind, committed as if they had run: running them is what the other test does.
     for slug in (f"paper_{index}" for index in range(51)):
         checkout.write(f"results/quick/{slug}.json", "{}")
         checkout.write(f"results/quick/metrics/{slug}.json", "{}")
     checkout.write("site/index.html", "")
-    subprocess.run([sys.executable, "-m", "dvc", "commit", "--force", "--quiet"], cwd=checkout.root, check=True)
+    dvc(checkout, "commit", "--force", "--quiet")
     repro(checkout)
     fastest = min(timed_repro(checkout) for _ in range(3))
     assert fastest < 5, f"dvc repro with nothing to do took {fastest:.1f} s"
+
+
+def test_the_gpu_pipeline_is_one_of_its_own(checkout: Checkout) -> None:
+    """The root's pipeline leaves it alone; it fetches with the root's stages, and where there is no GPU it says so."""
+    checkout.paper("on_gpu", LOGGED, CARD + "datasets: {quick: [movielens_100k], gpu: [movielens_100k, wiki]}\n")
+    checkout.paper("on_cpu", LOGGED.replace(", gpu=dict(datasets=[])", ""))
+    start(checkout)
+    stages = yaml.safe_load((checkout.root / "pipelines/gpu/dvc.yaml").read_text())["stages"]
+    assert set(stages) == {"fetch-wiki", "on_gpu"}
+    assert {"data/movielens_100k", "data/wiki"} <= set(stages["on_gpu"]["deps"])
+    # As if fetched: getting data is another test's matter.
+    checkout.write("data/movielens_100k/file", "")
+    checkout.write("data/wiki/file", "")
+    for stage in ("fetch-movielens_100k", "pipelines/gpu/dvc.yaml:fetch-wiki"):
+        assert dvc(checkout, "commit", "--force", "--quiet", stage).returncode == 0
+
+    done = dvc(checkout, "repro", "--keep-going", "pipelines/gpu/dvc.yaml")
+    assert done.returncode != 0
+    assert "Stage 'fetch-movielens_100k' didn't change" in done.stdout
+    assert "Running stage 'pipelines/gpu/dvc.yaml:on_gpu'" in done.stdout
+    assert "profile gpu needs a CUDA GPU" in done.stderr
+    assert "pipelines/gpu" not in repro(checkout)
+
+
+def test_without_a_gpu_paper_the_gpu_pipeline_is_empty(checkout: Checkout) -> None:
+    checkout.paper("on_cpu", LOGGED.replace(", gpu=dict(datasets=[])", ""))
+    start(checkout)
+    assert dvc(checkout, "repro", "pipelines/gpu/dvc.yaml").returncode == 0
+
+
+def test_either_stale_pipeline_is_named(checkout: Checkout) -> None:
+    checkout.paper("one", LOGGED)
+    start(checkout)
+    assert checkout.assay("pipeline", "--check").returncode == 0
+    for name in ("dvc.yaml", "pipelines/gpu/dvc.yaml"):
+        fresh = (checkout.root / name).read_text()
+        checkout.write(name, fresh + "# edited\n")
+        stale = checkout.assay("pipeline", "--check")
+        assert stale.returncode == 2
+        assert f"{name} is stale" in stale.stderr
+        checkout.write(name, fresh)
 
 
 def timed_repro(checkout: Checkout) -> float:

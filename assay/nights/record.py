@@ -1,0 +1,210 @@
+"""A night: the hot paths of one commit, timed in fresh processes on one machine, in one file.
+
+In each process every hot path runs once, in random order: it is set up, warmed up, counted, and called until a slice of
+time is over; the process's number is the median of these calls. Canaries run among them. The exact counts must be the
+same in every process, so they are of a call that has the same number of calls before it, whatever those took.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay.errors import AssayError, JobError, RecordError
+from assay.hotpaths import names
+from assay.locks import machine
+from assay.nights.canaries import CANARIES
+from assay.nights.process import HotPathError, Worker, WorkerDied, checkout_of, worker
+from assay.provenance import JUDGED, git, gpu_model, provenance, this_machine
+from assay.record import write_atomically
+from assay.worker import STATE
+
+SCHEMA = 1
+FEWEST_CALLS, MOST_CALLS = 5, 10_000
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured. The error rates of the alarm were simulated for these values; tests use less.
+
+    processes: of a night. slice_s: time given to one hot path in one process, s. replicates: couples of processes
+    that confirm a suspect. pairs: of blocks, in each couple.
+    """
+
+    processes: int = 10
+    slice_s: float = 0.25
+    replicates: int = 20
+    pairs: int = 30
+
+
+FULL = Effort()
+
+
+@dataclass(frozen=True)
+class Night:
+    """times: seconds of each hot path, one per process; canaries: likewise. counts: exact numbers of each hot path.
+
+    missing: hot paths without times or counts, with the reason.
+    """
+
+    provenance: dict[str, Any]
+    times: dict[str, list[float]]
+    canaries: dict[str, list[float]]
+    counts: dict[str, dict[str, int]]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def commit(self) -> str:
+        return self.provenance["commit"]
+
+    @property
+    def machine(self) -> tuple[str, str | None]:
+        """Models of CPU and GPU. Times of different ones say nothing about code."""
+        return self.provenance["cpu"], self.provenance["gpu"]
+
+
+def save_night(night: Night, path: Path) -> None:
+    """Write atomically, a hot path a line."""
+    parts = [f' "schema": {SCHEMA}']
+    for name, value in asdict(night).items():
+        items = ",\n".join(f"  {json.dumps(key)}: {json.dumps(item, allow_nan=False)}" for key, item in value.items())
+        parts.append(f' "{name}": {{\n{items}\n }}' if items else f' "{name}": {{}}')
+    write_atomically(path, "{\n" + ",\n".join(parts) + "\n}\n")
+
+
+def load_night(path: Path) -> Night:
+    """Read a night's file. Raises RecordError where it is damaged or of another schema."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data.pop("schema") != SCHEMA:
+            raise RecordError(f"{path}: is not a night of schema {SCHEMA}; record it again with `assay night`")
+        if missing := {"commit", "cpu", "gpu", "versions"} - data["provenance"].keys():
+            raise ValueError(f"its provenance has no {', '.join(sorted(missing))}")
+        return Night(**data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecordError(f"{path}: cannot be read as a night: {error!r}; record it with `assay night`") from error
+
+
+def find_night(root: Path, text: str, effort: Effort = FULL, advance: Callable[[], None] = lambda: None) -> Night:
+    """The night that a person means: a file, or a revision, which is measured unless this machine has a night of it."""
+    if Path(text).is_file():
+        return load_night(Path(text))
+    commit = git(root, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}")
+    if not commit:
+        raise AssayError(f"{text}: neither a night's file nor a revision of the repository {root}; "
+                         "record one with `assay night --out FILE`, or name a commit, a branch or a tag")  # fmt: skip
+    path = night_path(root, commit)
+    if not path.exists():
+        save_night(record_night(root, commit, effort, advance), path)
+    return load_night(path)
+
+
+def head(root: Path) -> str:
+    """The commit that is checked out. Raises JobError where the files differ from it: a night is of a commit."""
+    commit = git(root, "rev-parse", "HEAD")
+    if commit is None:
+        raise JobError(f"{root} is no git repository with a commit; a night is of a commit")
+    if changed := git(root, "status", "--porcelain", "--", *JUDGED):
+        raise JobError(f"a night is of a commit, and these files differ from {commit[:10]}; commit them:\n{changed}")
+    return commit
+
+
+def night_path(root: Path, commit: str) -> Path:
+    """Where the night of a commit on this machine is kept: another CPU, GPU or version is another night."""
+    here = this_machine(gpu_model())
+    identity = json.dumps([here.cpu, here.gpu, here.versions], sort_keys=True)
+    return root / STATE / "nights" / f"{commit}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
+
+
+def record_night(root: Path, commit: str, effort: Effort = FULL, advance: Callable[[], None] = lambda: None) -> Night:
+    """Measure the night of a commit. advance is called after each process."""
+    start = time.perf_counter()
+    found: list[_Process] = []
+    broken: dict[str, str] = {}
+    with checkout_of(root, commit) as tree:
+        for index in range(effort.processes):
+            found.append(_one_process(tree, index, effort, broken))
+            advance()
+    timed = sorted(name for name in found[0].times if name not in broken and name not in CANARIES)
+    if not timed:
+        reasons = "".join(f"\n{name}: {reason}" for name, reason in broken.items()) or "; it has none"
+        raise JobError(f"{commit}: no hot path could be timed{reasons}")
+    counts, uncounted = _counts(found, timed)
+    where = provenance(root, threads=1, gpu=gpu_model(), duration_s=time.perf_counter() - start)
+    return Night(
+        provenance=where | {"commit": commit, "dirty": False},
+        times={name: [process.times[name] for process in found] for name in timed},
+        canaries={name: [process.times[name] for process in found] for name in CANARIES},
+        counts=counts,
+        missing=broken | uncounted,
+    )
+
+
+@dataclass
+class _Process:
+    times: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    uncounted: dict[str, str] = field(default_factory=dict)
+
+
+def _one_process(tree: Path, index: int, effort: Effort, broken: dict[str, str]) -> _Process:
+    """Everything once, in an order of the process's own; after a hot path that ends it, the rest runs in another.
+
+    What fails is noted in `broken`, and is not tried again.
+    """
+    found = _Process()
+    todo = [name for name in (*names(tree), *CANARIES) if name not in broken]
+    random.Random(index).shuffle(todo)
+    while todo:
+        with machine(alone=True), worker(tree) as process:
+            alive = True
+            while todo and alive:
+                alive = _measure(process, todo.pop(), effort, found, broken)
+    return found
+
+
+def _measure(process: Worker, name: str, effort: Effort, found: _Process, broken: dict[str, str]) -> bool:
+    """Whether the worker lives on."""
+    try:
+        about = process.ask("open", name)
+        if name not in CANARIES:
+            _count(process, name, found)
+        calls = min(max(round(effort.slice_s / about), FEWEST_CALLS), MOST_CALLS)
+        found.times[name] = process.ask("time", name, calls)
+        process.ask("close", name)
+    except (HotPathError, WorkerDied) as error:
+        if name in CANARIES:
+            raise JobError(f"{name}: {error}; it runs no code of ours, so look at torch and the machine") from error
+        broken[name] = str(error)
+        return isinstance(error, HotPathError)
+    return True
+
+
+def _count(process: Worker, name: str, found: _Process) -> None:
+    try:
+        found.counts[name] = process.ask("counts", name)
+    except HotPathError as error:
+        found.uncounted[name] = f"not counted: {error}"
+
+
+def _counts(found: list[_Process], timed: list[str]) -> tuple[dict[str, dict[str, int]], dict[str, str]]:
+    """The counts that every process found alike; of the others, why there are none."""
+    counts: dict[str, dict[str, int]] = {}
+    missing: dict[str, str] = {}
+    for name in timed:
+        reasons = [process.uncounted[name] for process in found if name in process.uncounted]
+        seen = [process.counts[name] for process in found if name in process.counts]
+        if reasons:
+            missing[name] = reasons[0]
+        elif any(count != seen[0] for count in seen):
+            peaks = [count["peak_bytes"] for count in seen]
+            missing[name] = f"counts differ between processes ({min(peaks):,} to {max(peaks):,} bytes); seed the set-up"
+        else:
+            counts[name] = seen[0]
+    return counts, missing
