@@ -224,11 +224,14 @@ class Run:
                 rows.record("energy_j", None, unit="J", reason=sample.joules_reason)
 
     def memory(self, name: str, build_and_step: Callable[[], object], **setting: Scalar) -> None:
-        """Peak bytes of a pass of its own: `build_and_step` builds the model and runs a step. Row `peak_bytes`."""
+        """Peak bytes of a pass of its own: `build_and_step` builds the model and runs a step. Row `peak_bytes`.
+
+        On a CPU the storages of live tensors, to the byte; on a GPU the allocator's peak.
+        """
         from assay.measure.memory import live_tensor_peak
 
         seed_everything(self.seed)
-        peak = live_tensor_peak(build_and_step)
+        peak = live_tensor_peak(build_and_step, device=self.device)
         self._rows_of(name, setting).record("peak_bytes", peak.bytes, unit="B")
 
     def ranks(self, fn: Callable[..., list[dict[str, Any]]], world_size: int, *, timeout: float = 60.0,
