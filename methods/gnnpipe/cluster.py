@@ -99,16 +99,16 @@ def _clock(device: torch.device) -> Callable[[], float]:
     return after_the_gpu if device.type == "cuda" else time.perf_counter
 
 
+def by_layer(times: GridTimes, loads: Loads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Graph parallelism in equal layers: seconds forward and backward (P, L), and bytes from way to way (L, P, P)."""
+    layers, ways = int(loads.layers[0]), times.forward.shape[1]
+    forward, backward = (np.repeat(seconds[0] / layers, layers, axis=1) for seconds in (times.forward, times.backward))
+    return forward, backward, np.broadcast_to(loads.exchange[0, 0] / layers, (layers, ways, ways))
+
+
 def epoch_time(times: GridTimes, loads: Loads, network: Network) -> EpochTime:
     """Simulate an epoch of any grid."""
-    stages, ways, chunks = times.forward.shape
-    if stages == chunks == 1:
-        layers = int(loads.layers[0])
-
-        def spread(seconds: np.ndarray) -> np.ndarray:
-            return np.repeat(seconds[0] / layers, layers, axis=1)  # (P, 1) -> (P, L), equal layers
-
-        exchange = np.broadcast_to(loads.exchange[0, 0] / layers, (layers, ways, ways))
-        return graph_parallel_epoch(spread(times.forward), spread(times.backward), exchange, loads.weights[0], network)
+    if times.forward.shape[::2] == (1, 1):
+        return graph_parallel_epoch(*by_layer(times, loads), loads.weights[0], network)
     return hybrid_epoch(times.forward, times.backward, loads.borders, loads.exchange, loads.layers, loads.weights,
                         network)  # fmt: skip

@@ -18,8 +18,18 @@ from numpy.typing import NDArray
 
 from assay.network import Network
 from assay.ranks import run_ranks
+from methods.gnnpipe.cluster import GridTimes, Loads, by_layer
 
 Array = NDArray[Any]
+
+
+def replay(times: GridTimes, loads: Loads, network: Network) -> float:
+    """s of an epoch as `cluster.epoch_time` has it, of a grid with one way or with one stage and chunk; no weights."""
+    stages, ways, chunks = times.forward.shape
+    if stages == chunks == 1:
+        return replay_graph_parallel(*by_layer(times, loads), network)
+    assert ways == 1, "a hybrid is not replayed"
+    return replay_pipeline(times.forward[:, 0], times.backward[:, 0], loads.borders[:, 0], network)
 
 
 def replay_pipeline(forward: Array, backward: Array, border_bytes: Array, network: Network, repeats: int = 3) -> float:

@@ -49,8 +49,8 @@ GPU_CORES = 16  # the staged paths gather with as many threads
 
 @experiment(
     quick=dict(datasets=[], widths=[*range(40, 700, 60), *PAPER]),
-    standard=dict(datasets=[], widths=[*range(33, 701), 800]),
-    gpu=dict(datasets=[], widths=[*range(33, 701), 800]),
+    standard=dict(datasets=[], widths=[*range(33, 701, 5), *PAPER]),
+    gpu=dict(datasets=[], widths=[*range(33, 701, 5), *PAPER]),
 )
 def request_model(run: Run, widths: list[int]) -> None:
     """Requests of a row by width, averaged over all places of rows, and the worst row.

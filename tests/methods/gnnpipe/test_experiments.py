@@ -46,7 +46,7 @@ def test_accuracy_compares_with_the_full_graph_from_the_same_weights():
     for method in ("full", "pipeline", "no_shuffle"):
         assert 0 < found[method, "epochs_to_reach"][0] <= 25
         assert found[method, "accuracy"][0] > 30
-    assert [len(curve.x) for curve in run.curves] == [25, 25, 25]
+    assert [len(curve.x) for curve in run.curves] == [5, 5, 5]
 
 
 def test_chunked_gradients_shrink_with_the_hops_as_the_theory_says():
@@ -58,13 +58,13 @@ def test_chunked_gradients_shrink_with_the_hops_as_the_theory_says():
         assert found["no_scaling", "share", hops][0] == pytest.approx(unscaled, abs=0.15)
 
 
-def test_simulated_epochs_are_shorter_on_faster_wires_and_methods_that_do_not_fit_are_left_out():
+def test_simulated_epochs_are_shorter_on_faster_wires_and_methods_that_do_not_fit_say_so():
     _, found = run_of(experiments.simulated_time, graph={}, layers=[4], hidden=8, chunks=4, world_sizes=[4, 8],
                       hybrid_stages=4, gbits=[0.001, 1], repeats=1)  # fmt: skip
     assert found["graph", "epoch_s", 4, 4, 0.001] > found["graph", "epoch_s", 4, 4, 1]
-    assert ("hybrid", "epoch_s", 4, 8, 1) in found
-    assert ("hybrid", "epoch_s", 4, 4, 1) not in found
-    assert ("pipeline", "epoch_s", 4, 8, 1) not in found  # 8 stages for 6 blocks
+    assert found["hybrid", "epoch_s", 4, 8, 1] != [None]
+    assert found["hybrid", "epoch_s", 4, 4, 1] == [None]
+    assert found["pipeline", "epoch_s", 4, 8, 1] == [None]  # 8 stages for 6 blocks
     assert ("pipeline", "crossover_gbit", 4, 4) in found
 
 
@@ -80,3 +80,11 @@ def test_the_race_on_a_limited_wire_times_whole_epochs_in_pairs():
         rows = [row for row in run.rows if row.metric == "time_s" and row.method == method]
         assert [row.repeat for row in rows] == [0, 1, 2]
         assert found[method, "expected_over_measured", "gcnii", 3, 2][0] > 0
+
+
+@pytest.mark.skipif(network_reason() is not None, reason="needs network namespaces")
+def test_ranks_that_sleep_take_as_long_as_the_simulator_says():
+    _, found = run_of(experiments.replayed_time, num_layers=3, hidden=64, chunks=2, world_sizes=[3], gbits=[0.01],
+                      repeats=1)  # fmt: skip
+    for method in ("graph", "pipeline"):
+        assert found[method, "expected_over_measured", 3, 3, 0.01] == [pytest.approx(1, abs=0.4)]
