@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -69,5 +70,7 @@ class Checkout:
                               capture_output=True, timeout=120)  # fmt: skip
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """As from a terminal: a shell's background job, which the tests may be, would have it ignore Ctrl-C."""
         return subprocess.Popen(self.command(*arguments), cwd=self.root, env=self.environment, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
