@@ -9,6 +9,7 @@ output block (H -> C): all aggregations and all stage borders have the same widt
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 MODELS = ("gcn", "graphsage", "gcnii")
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """One step of a model.
 
     aggregates: whether it reads z = A h. makes_h0: whether its output is the h0 of all later blocks. drops: whether
@@ -33,8 +34,9 @@ class Block(nn.Module):
         super().__init__()
         self.in_channels = in_channels
 
+    @abstractmethod
     def forward(self, h: Tensor, z: Tensor | None, h0: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """The rows of the next block."""
 
 
 class Input(Block):

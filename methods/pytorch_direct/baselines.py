@@ -10,13 +10,15 @@ memory, and the destination stands for the device's memory.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor
 
 from methods.pytorch_direct.requests import Traffic
 
 
-class Path:
+class Path(ABC):
     """Rows of `features` (N, ...), on the CPU, to a device."""
 
     def __init__(self, features: Tensor, device: torch.device | str) -> None:
@@ -35,9 +37,9 @@ class Path:
         out = torch.empty((len(index), *self.shape[1:]), dtype=self.dtype, device=self.device)
         return self.gather_into(out, index)
 
+    @abstractmethod
     def gather_into(self, out: Tensor, index: Tensor) -> Tensor:
         """The same, into `out`, on the device's current stream; returns `out`."""
-        raise NotImplementedError
 
 
 class Staged(Path):
