@@ -16,6 +16,7 @@ from torch_geometric.utils import remove_self_loops, to_torch_csr_tensor, to_und
 import datasets
 from assay.errors import DataError
 from datasets.temporal import EventStream
+from methods.shared.sparse import SparseMatrix
 
 
 def load_graph(name: str, **options: object) -> Data:
@@ -58,6 +59,21 @@ def normalized_adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype 
     source, target = torch.cat([edge_index, loops.expand(2, -1)], dim=1)
     scale = torch.bincount(target, minlength=num_nodes).to(dtype).rsqrt()
     return _csr(target, source, scale[source] * scale[target], num_nodes)
+
+
+def propagation(edge_index: Tensor | SparseMatrix, num_nodes: int, dtype: torch.dtype = torch.float32) -> SparseMatrix:
+    """`normalized_adjacency` as a matrix that networks multiply by; one that is given already is handed back.
+
+    So a model takes the arcs that torch-geometric's users have, or a matrix that they prepared once for all epochs.
+
+    Raises:
+        ValueError: a prepared matrix of another size.
+    """
+    if isinstance(edge_index, SparseMatrix):
+        if edge_index.shape != (num_nodes, num_nodes):
+            raise ValueError(f"a propagation of shape {tuple(edge_index.shape)} for {num_nodes} vertices")
+        return edge_index
+    return SparseMatrix(normalized_adjacency(edge_index, num_nodes, dtype))
 
 
 def mean_adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32) -> Tensor:

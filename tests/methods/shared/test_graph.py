@@ -15,7 +15,7 @@ from torch_geometric.utils import scatter, to_dense_adj
 import datasets
 from assay import ROOT
 from assay.errors import DataError
-from methods.shared.graph import load_graph, mean_adjacency, normalized_adjacency
+from methods.shared.graph import load_graph, mean_adjacency, normalized_adjacency, propagation
 
 NUM_NODES = 30
 
@@ -125,3 +125,11 @@ def test_what_is_no_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load", lambda name: torch.zeros(3))
     with pytest.raises(DataError, match=r"load_graph\('digits'\): that data set is a Tensor, no graph and no stream"):
         load_graph("digits")
+
+
+def test_a_propagation_is_the_normalised_adjacency_and_passes_through() -> None:
+    prepared = propagation(troubled(), NUM_NODES)
+    assert torch.equal(prepared.to_dense(), normalized_adjacency(troubled(), NUM_NODES).to_dense())
+    assert propagation(prepared, NUM_NODES) is prepared
+    with pytest.raises(ValueError, match=r"a propagation of shape \(30, 30\) for 31 vertices"):
+        propagation(prepared, NUM_NODES + 1)
