@@ -98,8 +98,13 @@ def judge(card: Card, claim_id: str, result: Result | None, profile: str) -> Ver
         bar=outcome.bar, needed=outcome.needed, p=outcome.p, device=_device(result),
         parts=[_part(t, o, i in cores) for i, (t, o) in enumerate(zip(tests, outcomes, strict=True))]
         if len(outcomes) > 1 else [],
-        changed=result is not None and result.claims.get(claim_id) != claim.hash(),
+        changed=result is not None and _changed(result.claims.get(claim_id), claim, judged=not reason),
     )  # fmt: skip
+
+
+def _changed(stored: str | None, claim: Claim, judged: bool) -> bool:
+    """Whether the claim is another than at the run. One that had no job there has changed only if it is judged now."""
+    return (judged or stored is not None) and stored != claim.hash()
 
 
 def _why_untested(claim: Claim, result: Result | None, profile: str) -> str | None:

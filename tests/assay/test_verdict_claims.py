@@ -154,6 +154,10 @@ def test_a_card_edited_after_the_run_is_seen() -> None:
     result = result_of(versus(FIVE), claims={"c": before.claims["c"].hash()})
     assert not judge(before, "c", result, "standard").changed
     assert judge(after, "c", result, "standard").changed
+    assert judge(after, "c", result_of(versus(FIVE)), "standard").changed  # added after the run
+    withdrawn = card_of(**DIFFERENCE, profiles=["gpu"])
+    assert judge(withdrawn, "c", result, "standard").changed
+    assert not judge(withdrawn, "c", result_of(versus(FIVE)), "standard").changed  # never had a job in this profile
 
 
 def test_gpu_models_are_named_and_never_pooled() -> None:
