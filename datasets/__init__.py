@@ -76,7 +76,7 @@ def _look_up(name: str) -> tuple[Dataset, Path]:
     found = _found()
     if name in found:
         return found[name]
-    close = difflib.get_close_matches(name, found, n=3)
+    close = difflib.get_close_matches(name, found, n=2)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(sorted(found))}"
     raise DataError(f"no data set is named {name!r}; {hint}")
 

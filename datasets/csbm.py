@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from assay.errors import DataError
+from datasets.sampling import class_features, pair_of, split_by_class, successes
 from datasets.sources import Dataset
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def generate(
     for_graph, for_features, for_split = np.random.default_rng(seed).spawn(3)
     block = np.repeat(np.arange(num_blocks), num_nodes // num_blocks)
     y = block % num_classes
-    x = _features(for_features, y, num_classes, num_features, signal)
+    x = class_features(for_features, y, num_classes, num_features, signal)
     edges = torch.from_numpy(_edges(for_graph, num_nodes, num_blocks, within, across))
-    masks = _split(for_split, y, num_classes, train, val)
+    masks = split_by_class(for_split, y, num_classes, train, val)
     return Data(
         x=torch.from_numpy(x),
         edge_index=to_undirected(edges, num_nodes=num_nodes),
@@ -98,88 +99,46 @@ def _edges(rng: np.random.Generator, num_nodes: int, num_blocks: int, within: fl
     size = num_nodes // num_blocks
     pairs_of_vertices, pairs_of_blocks = size * (size - 1) // 2, num_blocks * (num_blocks - 1) // 2
 
-    block, pair = np.divmod(_successes(rng, num_blocks * pairs_of_vertices, within), max(pairs_of_vertices, 1))
-    inside = block * size + np.stack(_pair_of(pair))
+    block, pair = np.divmod(successes(rng, num_blocks * pairs_of_vertices, within), max(pairs_of_vertices, 1))
+    inside = block * size + np.stack(pair_of(pair))
 
-    pair, place = np.divmod(_successes(rng, pairs_of_blocks * size**2, across), size**2)
-    outside = np.stack(_pair_of(pair)) * size + np.stack(np.divmod(place, size))
+    pair, place = np.divmod(successes(rng, pairs_of_blocks * size**2, across), size**2)
+    outside = np.stack(pair_of(pair)) * size + np.stack(np.divmod(place, size))
 
     return np.concatenate([inside, outside], axis=1)
 
 
-def _successes(rng: np.random.Generator, trials: int, probability: float) -> np.ndarray:
-    """The places (ascending) of the successes among independent trials, in time and memory of their number.
-
-    The gaps between successes are geometric, so the trials themselves need not be made.
-    """
-    if trials == 0 or probability == 0:
-        return np.empty(0, dtype=np.int64)
-    found, last = [], -1
-    while last < trials:
-        expected = (trials - last) * probability
-        gaps = rng.geometric(probability, size=int(expected + 4 * expected**0.5) + 10)
-        # A gap of more than all trials is the end; uncut, those of a tiny probability would overflow the sum.
-        found.append(last + np.cumsum(np.minimum(gaps, trials + 1)))
-        last = int(found[-1][-1])
-    places = np.concatenate(found)
-    return places[: np.searchsorted(places, trials)]
-
-
-def _pair_of(k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The k-th pair (i, j) with i > j in the order (1, 0), (2, 0), (2, 1), (3, 0), ...: k = i (i - 1) / 2 + j.
-
-    Exact for i up to 2^25, where 8 k + 1 is below 2^53.
-    """
-    i = ((1 + np.sqrt(1 + 8 * k.astype(np.float64))) / 2).astype(np.int64)
-    return i, k - i * (i - 1) // 2
-
-
-def _features(
-    rng: np.random.Generator, y: np.ndarray, num_classes: int, num_features: int, signal: float
-) -> np.ndarray:
-    if num_features < 1:
-        raise DataError(f"csbm: num_features must be 1 or more; got {num_features}")
-    means = rng.standard_normal((num_classes, num_features), dtype=np.float32)
-    x = rng.standard_normal((len(y), num_features), dtype=np.float32)
-    x += np.float32(signal / num_features**0.5) * means[y]
-    return x
-
-
-def _split(rng: np.random.Generator, y: np.ndarray, num_classes: int, train: float, val: float) -> np.ndarray:
-    """Masks (3, N) of training, validation and test: as many vertices of each class."""
-    per_class = len(y) // num_classes
-    num_train, num_val = round(train * per_class), round(val * per_class)
-    if num_train < 1 or num_val < 0 or num_train + num_val >= per_class:
-        raise DataError(
-            f"csbm: train={train} and val={val} of {per_class} vertices a class are {num_train} and {num_val}; "
-            "needs at least one for training, and one that is left for testing"
-        )
-    shuffled = rng.permutation(len(y))
-    by_class = shuffled[np.argsort(y[shuffled], kind="stable")].reshape(num_classes, per_class)
-    masks = np.zeros((3, len(y)), dtype=bool)
-    for mask, nodes in zip(masks, np.split(by_class, [num_train, num_train + num_val], axis=1), strict=True):
-        mask[nodes] = True
-    return masks
-
-
-def _dataset(name: str, num_nodes: int, degree: int, homophily: float, what: str) -> Dataset:
+def _dataset(name: str, what: str, **options: float) -> Dataset:
     return Dataset(
         name=name,
-        description=(
-            f"Generated: {num_nodes:,} vertices in 20 blocks of 10 classes with about {degree} neighbours each, "
-            f"{homophily:.0%} of them in the same block: {what}."
-        ),
+        description=f"Generated: {what}.",
         licence="generated by this file, no restrictions of its own",
         citation='Y. Deshpande, A. Montanari, E. Mossel, S. Sen, "Contextual Stochastic Block Models", NeurIPS 2018',
         upstream="generated by datasets/csbm.py",
         files=(),
-        loader=partial(generate, num_nodes=num_nodes, degree=degree, homophily=homophily),
+        loader=partial(generate, **options),
     )
 
 
+def _of_twenty_blocks(name: str, num_nodes: int, degree: int, homophily: float, what: str) -> Dataset:
+    size = f"{num_nodes:,} vertices in 20 blocks of 10 classes with about {degree} neighbours each"
+    share = f"{homophily:.0%} of them in the same block"
+    return _dataset(name, f"{size}, {share}: {what}", num_nodes=num_nodes, degree=degree, homophily=homophily)
+
+
+# A pair inside one of 4 blocks of 200 is joined 60 times as often as a pair across: of the expected neighbours,
+# 199 * 60 lie in the block for each 600 outside.
+_SIXTY_TO_ONE = 199 * 60 / (199 * 60 + 600)
+
 DATASETS = {
-    "csbm": _dataset("csbm", 1_000, 12, 0.6, "small enough to train on quickly"),
-    "csbm_local": _dataset("csbm_local", 4_000, 20, 0.9, "easy to partition"),
-    "csbm_mixed": _dataset("csbm_mixed", 4_000, 20, 0.5, "hard to partition"),
-    "csbm_dense": _dataset("csbm_dense", 4_000, 100, 0.5, "each vertex has neighbours nearly everywhere"),
-}
+    "csbm": _of_twenty_blocks("csbm", 1_000, 12, 0.6, "small enough to train on quickly"),
+    "csbm_local": _of_twenty_blocks("csbm_local", 4_000, 20, 0.9, "easy to partition"),
+    "csbm_mixed": _of_twenty_blocks("csbm_mixed", 4_000, 20, 0.5, "hard to partition"),
+    "csbm_dense": _of_twenty_blocks("csbm_dense", 4_000, 100, 0.5, "each vertex has neighbours nearly everywhere"),
+    "csbm_clustered": _dataset(
+        "csbm_clustered",
+        "4 classes of 200 vertices with about 4 neighbours each, joined 60 times as often inside a class as across, "
+        "so that deep propagation still tells the classes apart; split 80/200/520",
+        num_nodes=800, num_blocks=4, num_classes=4, degree=4, homophily=_SIXTY_TO_ONE, signal=1, train=0.1, val=0.25,
+    ),
+}  # fmt: skip

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 import datasets
 from assay.errors import DataError
-from datasets.csbm import _edges, _pair_of, _successes
+from datasets.csbm import _edges
 
 PRESETS = {"csbm": (1_000, 12, 0.6), "csbm_local": (4_000, 20, 0.9), "csbm_mixed": (4_000, 20, 0.5),
            "csbm_dense": (4_000, 100, 0.5)}  # fmt: skip
@@ -66,18 +66,6 @@ def test_each_pair_is_joined_with_its_probability_and_independently() -> None:
     # 18 pairs inside and 48 across; the sample variance of a nearly normal variable has relative error sqrt(2 / n)
     variance = 18 * within * (1 - within) + 48 * across * (1 - across)
     assert joined.sum(axis=(1, 2)).var() / 4 == pytest.approx(variance, rel=4.5 * (2 / draws) ** 0.5)
-
-
-def test_pairs_are_numbered_without_gaps() -> None:
-    assert list(zip(*_pair_of(np.arange(6)), strict=True)) == [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
-    i = np.concatenate([np.arange(2, 2_000), 10 ** np.arange(4, 8), 2**25 - np.arange(1_000)])
-    for j in (0, i - 1):
-        assert np.array_equal(_pair_of(i * (i - 1) // 2 + j), (i, np.broadcast_to(j, i.shape)))
-
-
-@pytest.mark.parametrize(("trials", "probability"), [(0, 0.5), (100, 0.0), (100, 1e-300), (10**12, 1e-18)])
-def test_impossible_and_hopeless_trials_have_no_successes(trials: int, probability: float) -> None:
-    assert _successes(np.random.default_rng(0), trials, probability).tolist() == []
 
 
 def test_certain_edges_make_complete_graphs() -> None:
@@ -165,6 +153,24 @@ def test_a_large_graph_is_drawn_without_making_all_pairs() -> None:
     inside, across = counts(data, data.block)
     assert (inside, across) == pytest.approx((900_000, 100_000), rel=0.02)
     assert torch.bincount(data.edge_index[0]).float().std() < 12
+
+
+def test_the_clustered_graph_has_classes_as_communities_and_few_labels() -> None:
+    data = datasets.load("csbm_clustered")
+    assert (data.num_nodes, data.num_features) == (800, 32)
+    assert torch.equal(data.y, torch.arange(4).repeat_interleave(200))
+    assert torch.equal(data.y, data.block)
+    for mask, wanted in ((data.train_mask, 20), (data.val_mask, 50), (data.test_mask, 130)):
+        assert torch.bincount(data.y[mask]).tolist() == [wanted] * 4
+
+
+def test_the_clustered_graph_joins_sixty_times_as_many_of_the_pairs_inside_a_class() -> None:
+    draws = [counts(data, data.y) for data in (datasets.load("csbm_clustered", seed=seed) for seed in range(20))]
+    inside, across = np.mean(draws, axis=0)
+    pairs_inside, pairs_across = 4 * 200 * 199 / 2, 6 * 200**2
+    # Expected are 30,469 edges inside and 1,531 across in 20 draws: the ratio is known to about 2.6%.
+    assert (inside / pairs_inside) / (across / pairs_across) == pytest.approx(60, rel=4 * 0.026)
+    assert 2 * (inside + across) / 800 == pytest.approx(4, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from torch_geometric.transforms import NormalizeFeatures
 
 import datasets
 from assay.errors import DataError
-from datasets.planetoid import load_planetoid
+from datasets.planetoid import load_planetoid, load_ten_splits
 
 MIRROR = os.environ.get("ASSAY_MIRROR")
 needs_mirror = pytest.mark.skipif(not MIRROR, reason="the genuine files are only in the mirror: set ASSAY_MIRROR")
@@ -182,9 +182,92 @@ def test_files_that_do_not_fit_are_refused(
     assert str(tmp_path) in str(caught.value)
 
 
+def splits(folder: Path, change: Callable[[dict[str, np.ndarray]], object] = lambda masks: None) -> list[Path]:
+    """Ten splits: number k trains on vertices k and 506, validates on 504, tests on 505, 507, 509."""
+    paths = []
+    for number in range(10):
+        masks = {f"{part}_mask": np.zeros(NUM_NODES, np.uint8) for part in ("train", "val", "test")}
+        for part, nodes in (("train", [number, 506]), ("val", [504]), ("test", [505, 507, 509])):
+            masks[f"{part}_mask"][nodes] = 1
+        if number == 7:
+            change(masks)
+        paths.append(folder / f"split_{number}.npz")
+        np.savez_compressed(paths[-1], **masks)
+    return paths
+
+
+def test_ten_splits_are_columns_without_the_vertices_that_have_no_class(tmp_path: Path) -> None:
+    files = written(tmp_path, contents())
+    data, public = load_ten_splits(*files, *splits(tmp_path)), load_planetoid(*files)
+    assert data.train_mask.nonzero().tolist() == [[number, number] for number in range(10)]
+    assert data.val_mask.nonzero().tolist() == [[504, number] for number in range(10)]
+    assert data.test_mask.nonzero().tolist() == [[node, number] for node in (505, 509) for number in range(10)]
+    for part in ("x", "y", "edge_index"):
+        assert torch.equal(data[part], public[part])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda masks: masks.pop("val_mask"), "has no array val_mask"),
+        (lambda masks: masks.update(val_mask=masks["val_mask"][1:]), r"val_mask must be 0 or 1 .* got shape \(509,\)"),
+        (lambda masks: masks.update(val_mask=masks["val_mask"] * 2), "val_mask must be 0 or 1 for each of 510"),
+        (lambda masks: masks.update(val_mask=masks["val_mask"] * 1.0), "val_mask must be 0 or 1 .* dtype float64"),
+        (lambda masks: masks.update(val_mask=masks["test_mask"]), "a vertex is in two of train_mask, val_mask"),
+    ],
+)
+def test_a_split_that_does_not_fit_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, np.ndarray]], object], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"split_7\.npz: {message}"):
+        load_ten_splits(*written(tmp_path, contents()), *splits(tmp_path, change))
+
+
+@needs_mirror
 @pytest.mark.parametrize("name", ["cora", "citeseer"])
+def test_ten_splits_are_of_the_same_graph(name: str) -> None:
+    ten, public = datasets.load(f"{name}_ten_splits", normalize_features=True), datasets.load(name)
+    assert torch.allclose(ten.x.sum(dim=1), (public.x.sum(dim=1) > 0).float())
+    for part in ("y", "edge_index"):
+        assert torch.equal(ten[part], public[part])
+
+
+@needs_mirror
+def test_the_ten_splits_of_cora_have_the_known_sizes() -> None:
+    data = datasets.load("cora_ten_splits")
+    sizes = [mask.sum(dim=0).tolist() for mask in (data.train_mask, data.val_mask, data.test_mask)]
+    assert sizes == [[1_192] * 10, [796] * 10, [497] * 10]
+
+
+@needs_mirror
+def test_the_ten_splits_of_citeseer_cover_every_vertex_that_has_a_class_or_the_largest_component() -> None:
+    data = datasets.load("citeseer_ten_splits")
+    covered = data.train_mask.int() + data.val_mask.int() + data.test_mask.int()
+    assert int(covered.max()) == 1
+    # 2,120 vertices of the component and 3,327 of all, less those without a class
+    assert covered.sum(dim=0).tolist() == [3_312] * 4 + [2_110] * 2 + [3_312] * 4
+    files = [np.load(path) for path in datasets.fetch("citeseer_ten_splits")[len(PARTS) :]]
+    sizes = {tuple(int(file[f"{part}_mask"].sum()) for part in ("train", "val", "test")) for file in files}
+    assert sizes == {(1_596, 1_065, 666), (1_017, 679, 424)}
+    without_class = ~datasets.load("citeseer").test_mask[2_312:]
+    assert (int(without_class.sum()), int(covered[2_312:][without_class].sum())) == (15, 0)
+
+
+@pytest.mark.parametrize("name", ["cora", "citeseer", "pubmed"])
 def test_upstream_addresses_are_pinned_to_a_commit(name: str) -> None:
     root = "https://raw.githubusercontent.com/kimiyoung/planetoid/af6abf468a772cc055bec88c52e4d6f51b7c37e3/data"
     files = datasets.info(name).files
     assert [file.urls for file in files] == [(f"{root}/ind.{name}.{part}",) for part in PARTS]
+    unknown = [file.name for file in files if file.sha256 is None]
+    assert unknown == (["ind.pubmed.allx"] if name == "pubmed" else [])
+
+
+@pytest.mark.parametrize("name", ["cora", "citeseer"])
+def test_addresses_of_the_ten_splits_are_pinned_to_a_commit(name: str) -> None:
+    root = "https://raw.githubusercontent.com/twitter-research/neural-sheaf-diffusion"
+    commit = "11e21b561d884713ab1a18a521a7dc2fb26b9361"
+    files = datasets.info(f"{name}_ten_splits").files
+    assert files[: len(PARTS)] == datasets.info(name).files
+    names = [f"{name}_split_0.6_0.2_{number}.npz" for number in range(10)]
+    assert [file.urls for file in files[len(PARTS) :]] == [(f"{root}/{commit}/splits/{file}",) for file in names]
     assert all(file.sha256 for file in files)

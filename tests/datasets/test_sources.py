@@ -413,9 +413,9 @@ def test_an_empty_record_of_a_hash_is_not_taken_for_trust(cache: Path, content: 
         sources.get("films", File("ml.inter", None, 2_000_000))
 
 
-def test_only_jodie_has_files_without_a_hash() -> None:
+def test_only_jodie_and_pubmed_have_files_without_a_hash() -> None:
     unknown = {name for name in datasets.names() for file in datasets.info(name).files if file.sha256 is None}
-    assert unknown == {"wiki", "reddit", "mooc", "lastfm"}
+    assert unknown == {"wiki", "reddit", "mooc", "lastfm", "pubmed"}
 
 
 def test_a_big_file_says_its_size_before_it_is_downloaded(
