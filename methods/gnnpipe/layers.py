@@ -15,8 +15,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from methods.shared.sparse import Product
-
 MODELS = ("gcn", "graphsage", "gcnii")
 
 
@@ -134,13 +132,26 @@ def build_blocks(
     return nn.ModuleList([first, *layers, Output(width, out_channels)])
 
 
+class Aggregate(torch.autograd.Function):
+    """z = A h for a constant sparse A and its transpose, both CSR. h: (n, d)."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, h: Tensor, adjacency: Tensor, transpose: Tensor) -> Tensor:
+        ctx.transpose = transpose  # type: ignore[attr-defined]
+        return adjacency @ h
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transpose @ gradient, None, None  # type: ignore[attr-defined]
+
+
 def run_blocks(
     blocks: Sequence[Block] | nn.ModuleList, x: Tensor, adjacency: Tensor, transpose: Tensor, dropout: float = 0.0
 ) -> Tensor:
     """The exact forward pass over the whole graph: x (N, F) -> logits (N, C). Differentiable."""
     h, h0 = x, None
     for block in blocks:
-        z = Product.apply(h, adjacency, transpose) if block.aggregates else None
+        z = Aggregate.apply(h, adjacency, transpose) if block.aggregates else None
         h = block(h, z, h0)
         h0 = h if block.makes_h0 else h0
         if block.drops and dropout:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from methods.pres.layers import GRUUpdate, MergeLayer, OneQueryAttention, Rows, TimeEncoder
+from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
 from methods.pres.pres import PRES, Update
-from methods.shared.temporal import Batch, NeighborIndex, Neighbors, last_occurrence
+from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, Neighbors, Rows, last_occurrence
 
 
 @dataclass(frozen=True)

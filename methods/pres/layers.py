@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from methods.shared.temporal import CosineOfTime, segment_softmax, segment_sum
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -24,76 +25,6 @@ class TimeEncoder(nn.Module):
 
     def forward(self, dt: Tensor) -> Tensor:
         return CosineOfTime.apply(dt, self.weight, self.bias)
-
-
-class CosineOfTime(torch.autograd.Function):
-    """cos(dt w + b) for dt (...) without gradient.
-
-    The phase is computed in turns and whole turns are dropped: a cosine of millions of radians takes twice as long, and
-    the rounding is the same. The derivative reuses the phase.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, dt: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        turns = torch.addcmul(bias / math.tau, dt.unsqueeze(-1), weight / math.tau)
-        phase = turns.frac_().mul_(math.tau)
-        ctx.save_for_backward(dt, phase)
-        return torch.cos(phase)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
-        dt, phase = ctx.saved_tensors
-        slope = torch.sin(phase).mul_(grad).flatten(0, -2)
-        return None, -(dt.flatten() @ slope), -slope.sum(0)
-
-
-class Rows(torch.autograd.Function):
-    """table.index_select(0, rows), for a result that becomes some columns of a wider one.
-
-    The gradient of columns is strided, and adding strided rows up takes six times as long as copying them first.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor) -> Tensor:
-        ctx.save_for_backward(rows)
-        ctx.height = len(table)
-        return table.index_select(0, rows)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (rows,) = ctx.saved_tensors
-        return grad.new_zeros(ctx.height, grad.shape[1]).index_add_(0, rows, grad.contiguous()), None
-
-
-class GRUUpdate(torch.autograd.Function):
-    """What `nn.GRUCell` computes from its weights: message (U, m), memory (U, d) -> (U, d).
-
-    The gradient is written by hand, in a third of the operations, and stops at the weights: message and memory come
-    from earlier batches and carry none.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, message: Tensor, memory: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor
-    ) -> Tensor:
-        split = 2 * memory.shape[1]
-        of_message, of_memory = torch.addmm(b_ih, message, w_ih.T), torch.addmm(b_hh, memory, w_hh.T)
-        gates = (of_message[:, :split] + of_memory[:, :split]).sigmoid_()
-        reset, keep = gates.chunk(2, dim=1)
-        recalled = of_memory[:, split:]
-        candidate = torch.addcmul(of_message[:, split:], reset, recalled).tanh_()
-        ctx.save_for_backward(message, memory, gates, recalled, candidate)
-        return torch.lerp(candidate, memory, keep)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, Tensor, Tensor]:
-        message, memory, gates, recalled, candidate = ctx.saved_tensors
-        reset, keep = gates.chunk(2, dim=1)
-        of_candidate = grad * (1 - keep) * (1 - candidate.square())
-        of_gates = torch.cat([of_candidate * recalled, grad * (memory - candidate)], dim=1) * gates * (1 - gates)
-        of_message = torch.cat([of_gates, of_candidate], dim=1)
-        of_memory = torch.cat([of_gates, of_candidate * reset], dim=1)
-        return None, None, of_message.T @ message, of_memory.T @ memory, of_message.sum(0), of_memory.sum(0)
 
 
 class MergeLayer(nn.Module):
@@ -241,19 +172,6 @@ def attend(probe: Tensor, key: Tensor, owner: Tensor, keep: Tensor | None) -> Te
     share = segment_softmax((probe[:, owner] * key).sum(-1), owner, probe.shape[1])
     share = share if keep is None else share * keep
     return torch.zeros_like(probe).index_add(1, owner, share.unsqueeze(-1) * key)
-
-
-def segment_sum(x: Tensor, owner: Tensor, num: int) -> Tensor:
-    """Sums of x (h, P) over the entries of each owner: (h, num)."""
-    return x.new_zeros(x.shape[0], num).index_add(1, owner, x)
-
-
-def segment_softmax(scores: Tensor, owner: Tensor, num: int) -> Tensor:
-    """Softmax of scores (h, P) over the entries of each owner."""
-    peak = scores.new_full((scores.shape[0], num), -torch.inf)
-    peak = peak.scatter_reduce(1, owner.expand_as(scores), scores.detach(), "amax")
-    raised = (scores - peak.index_select(1, owner)).exp()
-    return raised / segment_sum(raised, owner, num).index_select(1, owner)
 
 
 def _sampled_product(bounds: Tensor, columns: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from datasets.temporal import EventStream
 from methods.pres.baselines import MemoryModel, Step
-from methods.shared.temporal import Batch, NeighborIndex, batches, select, to_device
+from methods.shared.temporal import Batch, NeighborIndex, batches, roc_auc, select, to_device
 
 EVALUATION_BATCH = 200  # whatever the training batch, so that accuracies can be compared
 VALIDATION_SEED, TEST_SEED, INDUCTIVE_SEED = 0, 2, 3
@@ -266,10 +266,3 @@ def average_precision(positive: Tensor, negative: Tensor) -> Tensor:
     last[:-1] = scores[1:] != scores[:-1]
     hits, seen = hits[last], last.nonzero().squeeze(1) + 1
     return (torch.diff(hits, prepend=hits.new_zeros(1)) * hits / seen).sum() / len(positive)
-
-
-def roc_auc(positive: Tensor, negative: Tensor) -> Tensor:
-    """Probability that a positive scores above a negative; ties count one half."""
-    ordered = negative.sort().values
-    below = torch.searchsorted(ordered, positive) + torch.searchsorted(ordered, positive, right=True)
-    return below.double().mean() / (2 * len(negative))

@@ -67,7 +67,10 @@ class GCN(nn.Module):
         h: Tensor | SparseMatrix = x
         for linear, hops in zip(self.linears, self.hops, strict=True):
             z = drop(h, self.dropout, self.training) @ linear.weight.T
-            h = propagate(z, adjacency, hops, self.alpha) + linear.bias
+            if self.alpha:  # what a hop restarts from is the whole output of the linear map
+                h = propagate(z + linear.bias, adjacency, hops, self.alpha)
+            else:
+                h = propagate(z, adjacency, hops) + linear.bias
             if linear is self.linears[-1]:
                 break
             h = torch.relu(h)

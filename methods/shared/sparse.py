@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -81,7 +82,7 @@ class SparseMatrix:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """(N, M) @ (M, d) -> (N, d)."""
-        return Product.apply(x, self.csr, self.transpose)
+        return _Product.apply(x, self.csr, self.transpose)
 
 
 class Linear(nn.Linear):
@@ -99,21 +100,34 @@ def drop(x: Tensor | SparseMatrix, p: float, training: bool = True) -> Tensor | 
     if not training or p == 0:
         return x
     if isinstance(x, SparseMatrix):
-        return x.with_values(torch.dropout(x.values, p, True))
-    return torch.dropout(x, p, True)
+        return x.with_values(_dropped(x.values, p))
+    return _dropped(x, p)
 
 
-class Product(torch.autograd.Function):
-    """csr @ x for a constant CSR matrix (N, M) and its transpose, also CSR; x (M, d)."""
+def _dropped(x: Tensor, p: float) -> Tensor:
+    """torch's dropout draws Bernoulli variables one by one on a CPU, which takes four times as long."""
+    return x * torch.rand_like(x).ge_(p).div_(1 - p) if p < 1 else torch.zeros_like(x)
 
+
+class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, csr: Tensor, transpose: Tensor) -> Tensor:
         ctx.transpose = transpose  # type: ignore[attr-defined]
-        return csr @ x
+        return _multiply(csr, x)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.transpose @ gradient, None, None  # type: ignore[attr-defined]
+        return _multiply(ctx.transpose, gradient), None, None  # type: ignore[attr-defined]
+
+
+def _multiply(csr: Tensor, x: Tensor) -> Tensor:
+    """csr @ x. On a CPU a weighted sum of embeddings, which is the same, takes half of the time or less."""
+    if x.is_cuda or x.dtype != torch.float32:
+        return csr @ x
+    return F.embedding_bag(
+        csr.col_indices(), x.contiguous(), csr.crow_indices(), mode="sum", per_sample_weights=csr.values(),
+        include_last_offset=True,
+    )  # fmt: skip
 
 
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.pres.layers import Attend, CosineOfTime, GRUUpdate, OneQueryAttention, Rows, TimeEncoder, attend
+from methods.pres.layers import Attend, OneQueryAttention, TimeEncoder, attend
 
 
 def test_time_encoder_is_all_ones_at_gap_zero_and_has_the_frequencies_of_the_paper() -> None:
@@ -22,28 +22,6 @@ def test_time_encoder_is_the_cosine_over_years_of_seconds() -> None:
     exact = torch.cos(seconds.double().unsqueeze(1) * encoder.weight.double())
     unavoidable = seconds.unsqueeze(1) * encoder.weight * 2.0**-22  # what float32 loses of the phase itself
     assert bool(((encoder(seconds) - exact).abs() <= unavoidable + 1e-6).all())
-
-
-def test_time_encoders_gradient_is_that_of_its_values() -> None:
-    dt = torch.randn(5, dtype=torch.float64)
-    weight, bias = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(CosineOfTime.apply, (dt, weight, bias))
-
-
-def test_gru_update_equals_torchs_cell_in_values_and_gradients() -> None:
-    torch.manual_seed(0)
-    cell, message, memory = nn.GRUCell(5, 3).double(), torch.randn(4, 5).double(), torch.randn(4, 3).double()
-    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    wanted, got = cell(message, memory), GRUUpdate.apply(message, memory, *weights)
-    torch.testing.assert_close(got, wanted)
-    slope = torch.randn(4, 3).double()
-    for hand, twin in zip(*(torch.autograd.grad(y, weights, slope) for y in (got, wanted)), strict=True):
-        torch.testing.assert_close(hand, twin)
-
-
-def test_rows_add_their_gradients_up_where_a_row_is_taken_twice() -> None:
-    table = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Rows.apply, (table, torch.tensor([2, 0, 2, 3])))
 
 
 def as_multihead(attention: OneQueryAttention, key_dim: int) -> nn.MultiheadAttention:

@@ -23,7 +23,6 @@ from methods.pres.training import (
     link_loss,
     make_task,
     replay,
-    roc_auc,
     train_batch,
     train_epoch,
     validate,
@@ -107,7 +106,7 @@ def test_negative_events_are_observed_in_training_and_never_in_evaluation(task: 
     assert float(count[:, 0].sum()) > float(before[:, 0].sum())
 
 
-def test_average_precision_and_auc_equal_their_definitions_with_ties() -> None:
+def test_average_precision_equals_its_definition_with_ties() -> None:
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         positive, negative = (torch.randint(6, (17,), generator=generator) / 2.0 + shift for shift in (1, 0))
@@ -116,8 +115,6 @@ def test_average_precision_and_auc_equal_their_definitions_with_ties() -> None:
             hits, alarms = int((positive >= threshold).sum()), int((negative >= threshold).sum())
             area, recall = area + (hits / 17 - recall) * hits / (hits + alarms), hits / 17
         assert float(average_precision(positive, negative)) == pytest.approx(area)
-        wins = (positive[:, None] > negative).double() + (positive[:, None] == negative).double() / 2
-        assert float(roc_auc(positive, negative)) == pytest.approx(float(wins.mean()))
 
 
 def test_evaluation_is_in_batches_of_200_whatever_the_training_batch(task: Task) -> None:

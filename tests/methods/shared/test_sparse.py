@@ -38,6 +38,17 @@ def test_product_and_gradient_are_the_dense_ones() -> None:
     torch.testing.assert_close(found, dense.T @ weight)
 
 
+@pytest.mark.parametrize("width", [0, 1, 33])
+def test_single_precision_goes_another_way_to_the_same_result(width: int) -> None:
+    dense = holey().float()
+    matrix = SparseMatrix.from_dense(dense)
+    x = torch.randn(width, 5).T.requires_grad_()  # not contiguous
+    out = matrix @ x
+    torch.testing.assert_close(out, dense @ x)
+    (found,) = torch.autograd.grad(out.sum(), x)
+    torch.testing.assert_close(found, dense.sum(dim=0).unsqueeze(1).expand(5, width))
+
+
 def test_a_linear_layer_takes_sparse_features() -> None:
     dense = holey()
     layer = Linear(5, 4).double()
@@ -61,6 +72,8 @@ def test_dropout_scales_what_it_keeps_and_is_the_same_in_both_directions() -> No
     matrix = SparseMatrix.from_dense(dense)
     assert drop(matrix, 0.75, training=False) is matrix
     assert drop(matrix, 0.0) is matrix
+    assert set(drop(dense, 0.75).unique().tolist()) == {0.0, 4.0}
+    assert not drop(dense, 1.0).any()
 
 
 def test_another_dtype_keeps_the_transpose_too() -> None:

@@ -1,11 +1,23 @@
-"""Batches, last occurrences and neighbours, against brute force."""
+"""Batches, last occurrences, neighbours and scores against brute force; the layers against torch's own."""
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import nn
 
 from datasets.temporal import EventStream
-from methods.shared.temporal import NeighborIndex, batches, last_occurrence, select
+from methods.shared.temporal import (
+    CosineOfTime,
+    GRUUpdate,
+    NeighborIndex,
+    Rows,
+    batches,
+    last_occurrence,
+    roc_auc,
+    segment_softmax,
+    select,
+)
 
 
 def random_stream(events: int = 200, nodes: int = 12, seed: int = 0, features: int = 2) -> EventStream:
@@ -52,6 +64,22 @@ def test_recent_neighbours_are_the_latest_strictly_before_and_nothing_else() -> 
         torch.testing.assert_close(near.age[got], (t[query] - stream.t[events]).float())
 
 
+@pytest.mark.parametrize("n", [3, None])
+def test_latest_neighbours_are_those_of_the_first_events_and_nothing_else(n: int | None) -> None:
+    stream = random_stream()
+    index = NeighborIndex(stream)
+    nodes = torch.tensor([5, 0, 11, 5])
+    for seen in (0, 1, 73, len(stream)):
+        owner, other, event = index.latest(nodes, seen, n)
+        for query, node in enumerate(nodes.tolist()):
+            ends = [(e, int(stream.src[e]), int(stream.dst[e])) for e in range(seen)]
+            wanted = [(e, b) for e, a, b in ends if a == node] + [(e, a) for e, a, b in ends if b == node]
+            wanted = sorted(wanted, key=lambda pair: pair[0])[-n if n else None :]
+            got = owner == query
+            assert event[got].tolist() == [e for e, _ in wanted]
+            assert other[got].tolist() == [node for _, node in wanted]
+
+
 def test_a_drawn_earlier_neighbour_is_a_real_and_every_real_one_is_drawn() -> None:
     stream = random_stream(60, 6)
     index = NeighborIndex(stream)
@@ -74,3 +102,40 @@ def test_selecting_events_keeps_the_nodes() -> None:
     part = select(stream, stream.src == 3)
     assert part.num_nodes == stream.num_nodes
     assert set(part.src.tolist()) == {3}
+
+
+def test_time_encoders_gradient_is_that_of_its_values() -> None:
+    dt = torch.randn(5, dtype=torch.float64)
+    weight, bias = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(CosineOfTime.apply, (dt, weight, bias))
+
+
+def test_gru_update_equals_torchs_cell_in_values_and_gradients() -> None:
+    torch.manual_seed(0)
+    cell, message, memory = nn.GRUCell(5, 3).double(), torch.randn(4, 5).double(), torch.randn(4, 3).double()
+    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    wanted, got = cell(message, memory), GRUUpdate.apply(message, memory, *weights)
+    torch.testing.assert_close(got, wanted)
+    slope = torch.randn(4, 3).double()
+    for hand, twin in zip(*(torch.autograd.grad(y, weights, slope) for y in (got, wanted)), strict=True):
+        torch.testing.assert_close(hand, twin)
+
+
+def test_rows_add_their_gradients_up_where_a_row_is_taken_twice() -> None:
+    table = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(Rows.apply, (table, torch.tensor([2, 0, 2, 3])))
+
+
+def test_segment_softmax_is_the_softmax_of_each_owners_entries() -> None:
+    scores, owner = torch.randn(2, 6, dtype=torch.float64), torch.tensor([0, 0, 0, 2, 2, 3])
+    shares = segment_softmax(scores, owner, 4)
+    for first, last in ((0, 3), (3, 5), (5, 6)):
+        torch.testing.assert_close(shares[:, first:last], scores[:, first:last].softmax(1))
+
+
+def test_auc_equals_its_definition_with_ties() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        positive, negative = (torch.randint(6, (17,), generator=generator) / 2.0 + shift for shift in (1, 0))
+        wins = (positive[:, None] > negative).double() + (positive[:, None] == negative).double() / 2
+        assert float(roc_auc(positive, negative)) == pytest.approx(float(wins.mean()))

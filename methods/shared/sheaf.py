@@ -1,0 +1,387 @@
+"""Sheaf Laplacians (Hansen and Gebhart 2020; Bodnar et al. 2022): diffusion that agrees after restriction maps.
+
+A cellular sheaf gives every node and edge a vector space of dimension d, its stalk, and every incidence v < e a linear
+map F from the stalk of v to that of e. The Laplacian has blocks L_vv = sum over e at v of F_ve^T F_ve and
+L_vu = -F_ve^T F_ue; X^T L X = sum over edges of |F_ve x_v - F_ue x_u|^2. All maps the identity: the graph Laplacian.
+
+Maps are given per arc. `SheafIndex.arcs` holds each edge v < u twice, first all (v, u), then all (u, v) in the same
+order: the map of arc (v, u) restricts v's stalk, and the map of the other end is m = E / 2 places away.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class SheafIndex:
+    """Where the blocks of a sheaf Laplacian go: made once per graph, on the device of `edge_index`.
+
+    Args:
+        edge_index: (2, A) int64. Either arc of an edge will do; self loops and further copies are dropped.
+        num_nodes: N; needed where the last nodes have no edges.
+
+    Attributes:
+        edges: (2, m) int64, v < u, each edge once, sorted.
+        arcs: (2, 2m) int64: `edges`, then the same edges reversed.
+        degree: (N,) float, the number of neighbours.
+
+    Raises:
+        ValueError: `edge_index` has another shape, or names a node outside 0 .. N - 1.
+    """
+
+    def __init__(self, edge_index: Tensor, num_nodes: int | None = None) -> None:
+        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
+            raise ValueError(f"edge_index: needs shape (2, A), got {tuple(edge_index.shape)}")
+        highest = int(edge_index.max()) + 1 if edge_index.numel() else 0
+        self.num_nodes = highest if num_nodes is None else num_nodes
+        if highest > self.num_nodes or (edge_index.numel() and int(edge_index.min()) < 0):
+            raise ValueError(f"edge_index: names nodes outside 0 .. {self.num_nodes - 1}; pass the right num_nodes")
+        low, high = edge_index.amin(0), edge_index.amax(0)
+        key = (low * self.num_nodes + high)[low < high].unique()
+        self.edges = torch.stack([key // max(self.num_nodes, 1), key % max(self.num_nodes, 1)])
+        self.arcs = torch.cat([self.edges, self.edges.flip(0)], dim=1)
+        counts = torch.bincount(self.arcs[0], minlength=self.num_nodes)
+        self.degree = counts.float()
+        self._starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        self._by_source = self.arcs[0].argsort(stable=True)
+        self._made: dict[Any, Any] = {}  # what depends on d or the dtype, when first asked for
+        with warnings.catch_warnings():
+            # torch calls this layout a beta once in every process; once here is cheaper than a filter in every product
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+            self.incidence(torch.get_default_dtype())
+
+    @property
+    def num_edges(self) -> int:
+        return self.edges.shape[1]
+
+    def reverse(self, values: Tensor) -> Tensor:
+        """(2m, ...) values of arcs -> those of the reversed arcs."""
+        return torch.cat([values[self.num_edges :], values[: self.num_edges]])
+
+    def sum(self, values: Tensor) -> Tensor:
+        """(2m, ...) values of arcs (v, u) -> (N, ...) their sums over each v."""
+        flat = values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
+        return _Sum.apply(flat, self).reshape(self.num_nodes, *values.shape[1:])
+
+    def pairs(self, own: Tensor, other: Tensor) -> Tensor:
+        """own (N, P), other (N, P) -> (2m, P): own[v] + other[u] for every arc (v, u)."""
+        return _Pairs.apply(own, other, self)
+
+    def incidence(self, dtype: torch.dtype) -> Tensor:
+        """(N, 2m) sparse CSR: 1 where the arc starts at the node."""
+        if dtype not in self._made:
+            ones = torch.ones(self._by_source.shape[0], dtype=dtype, device=self.arcs.device)
+            self._made[dtype] = _csr(self._starts, self._by_source, ones, (self.num_nodes, ones.shape[0]))
+        return self._made[dtype]
+
+    def pattern(self, dim: int, full_edges: bool, full_nodes: bool) -> _Pattern:
+        """Places of a Laplacian of stalks of dimension `dim`, with full or diagonal blocks for edges and nodes."""
+        key = (dim, full_edges, full_nodes)
+        if key not in self._made:
+            self._made[key] = _Pattern(self, *key)
+        return self._made[key]
+
+
+class _Pattern:
+    """CSR places of a Laplacian on N d rows whose blocks are full (d, d) matrices or diagonals.
+
+    take: entry of the CSR matrix -> place in [values of edges, values of nodes]. A value of an edge is there twice, at
+    `edge_places` (2, m q), since L is symmetric; one of a node once, at `node_places` (N p,).
+    """
+
+    def __init__(self, index: SheafIndex, dim: int, full_edges: bool, full_nodes: bool) -> None:
+        nodes = torch.arange(index.num_nodes, device=index.edges.device)
+        edge_row, edge_column = self._block(index.edges[0], index.edges[1], dim, full_edges)
+        node_row, node_column = self._block(nodes, nodes, dim, full_nodes)
+        self.size = index.num_nodes * dim
+        num_edge_values = edge_row.shape[0]
+        row = torch.cat([edge_row, edge_column, node_row])
+        column = torch.cat([edge_column, edge_row, node_column])
+        order = (row * self.size + column).argsort()
+        place = torch.empty_like(order)
+        place[order] = torch.arange(order.shape[0], device=order.device)
+        self.edge_places = place[: 2 * num_edge_values].reshape(2, -1)
+        self.node_places = place[2 * num_edge_values :]
+        self.take = torch.where(order < num_edge_values, order, order - num_edge_values)
+        self.columns = column[order]
+        counts = torch.bincount(row, minlength=self.size)
+        self.starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    @staticmethod
+    def _block(row: Tensor, column: Tensor, dim: int, full: bool) -> tuple[Tensor, Tensor]:
+        k = torch.arange(dim, device=row.device)
+        rows, columns = (row * dim).unsqueeze(1) + k, (column * dim).unsqueeze(1) + k
+        if not full:
+            return rows.flatten(), columns.flatten()
+        shape = (row.shape[0], dim, dim)
+        return rows.unsqueeze(2).expand(shape).flatten(), columns.unsqueeze(1).expand(shape).flatten()
+
+    def matrix(self, edge_values: Tensor, node_values: Tensor) -> Tensor:
+        values = torch.cat([edge_values.flatten(), node_values.flatten()]).index_select(0, self.take)
+        return _csr(self.starts, self.columns, values, (self.size, self.size))
+
+
+class SheafLaplacian:
+    """Delta = (D + I)^-1/2 L (D + I)^-1/2 with D the diagonal blocks of L: symmetric, spectrum in [0, 2).
+
+    `laplacian @ x` is differentiable in x and in the maps; its backward pass is written by hand: one product with the
+    same symmetric matrix, and one that is only evaluated where the matrix has entries.
+
+    Args:
+        index: of the graph.
+        maps: per arc (v, u), the restriction of v's stalk: (2m,) scalars (d = 1), (2m, d) diagonals or (2m, d, d).
+        orthogonal: the (2m, d, d) maps are orthogonal, so that D is a multiple of I at each node.
+        weights: (m,) weight of each edge, which multiplies both of its maps.
+        normalized: False: L itself.
+        augmented: False: D instead of D + I, which must then be invertible.
+
+    Attributes:
+        edge_blocks: (m,), (m, d) or (m, d, d): L_vu for each edge v < u.
+        node_blocks: (N,), (N, d) or (N, d, d): L_vv; (N,) for orthogonal maps, times I.
+        scale: D^-1/2 in the shape of `node_blocks`, or None if not normalized.
+
+    Raises:
+        ValueError: the maps are not one per arc.
+    """
+
+    def __init__(
+        self, index: SheafIndex, maps: Tensor, *, orthogonal: bool = False, weights: Tensor | None = None,
+        normalized: bool = True, augmented: bool = True,
+    ) -> None:  # fmt: skip
+        if maps.shape[0] != 2 * index.num_edges or maps.dim() > 3:
+            raise ValueError(
+                f"maps: needs one scalar, row (d,) or matrix (d, d) for each of the {2 * index.num_edges} arcs of the "
+                f"index, got shape {tuple(maps.shape)}"
+            )
+        self.index, self.full = index, maps.dim() == 3
+        self.dim = 1 if maps.dim() == 1 else maps.shape[1]
+        if weights is not None and not orthogonal:
+            maps = maps * torch.cat([weights, weights]).reshape(-1, *[1] * (maps.dim() - 1))
+        own, other = maps[: index.num_edges], maps[index.num_edges :]
+        if self.full:
+            self.edge_blocks = -(own.mT @ other)
+        else:
+            self.edge_blocks = -own * other
+        if orthogonal:
+            self.node_blocks = self._weigh(weights, maps.dtype)
+        else:
+            self.node_blocks = index.sum(maps.mT @ maps if self.full else maps.square())
+        self.scale: Tensor | None = None
+        if normalized:
+            self.scale = inverse_sqrt(self.node_blocks, 1.0 if augmented else 0.0)
+
+    def _weigh(self, weights: Tensor | None, dtype: torch.dtype) -> Tensor:
+        if weights is None:
+            return self.index.degree.to(dtype)
+        square = weights.square()
+        self.edge_blocks = self.edge_blocks * square.reshape(-1, 1, 1)
+        return self.index.sum(torch.cat([square, square]))
+
+    def __matmul__(self, x: Tensor) -> Tensor:
+        """x (N, d, f), or (N, f) for scalar maps -> Delta x, of the same shape."""
+        nodes, full_nodes = self.node_blocks, self.node_blocks.dim() == 3
+        if self.full and nodes.dim() == 1:
+            nodes = nodes.unsqueeze(1).expand(-1, self.dim)
+        pattern = self.index.pattern(self.dim, self.full, full_nodes)
+        rows = self._scaled(x).reshape(pattern.size, -1)
+        return self._scaled(_Apply.apply(self.edge_blocks, nodes, rows, pattern).reshape(x.shape))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            return x
+        if self.scale.dim() == 3:
+            return self.scale @ x
+        return x * self.scale.reshape(*self.scale.shape, *[1] * (x.dim() - self.scale.dim()))
+
+    def to_dense(self) -> Tensor:
+        """(N d, N d); node v has the rows v d .. v d + d - 1."""
+        size = self.index.num_nodes * self.dim
+        eye = torch.eye(size, dtype=self.edge_blocks.dtype, device=self.edge_blocks.device)
+        return (self @ eye.reshape(self.index.num_nodes, self.dim, size)).reshape(size, size)
+
+
+class MapLearner(nn.Module):
+    """tanh(V [x_v || x_u]) for every arc (v, u), in the order of `SheafIndex.arcs`.
+
+    V = [V_1 V_2] is applied to nodes, not to arcs: V_1 x_v + V_2 x_u is the same, and no arc ever holds two nodes'
+    features. Weights start as those of a linear layer on [x_v || x_u].
+
+    Args:
+        channels: c, features of a node.
+        num_params: P, parameters of a map.
+    """
+
+    def __init__(self, channels: int, num_params: int) -> None:
+        super().__init__()
+        self.num_params = num_params
+        self.weight = nn.Parameter(torch.empty(2 * num_params, channels))
+        nn.init.uniform_(self.weight, -((2 * channels) ** -0.5), (2 * channels) ** -0.5)
+
+    def scores(self, x: Tensor, index: SheafIndex) -> Tensor:
+        """x (N, c) -> (2m, P), before the tanh."""
+        own, other = (x @ self.weight.T).split(self.num_params, dim=1)
+        return index.pairs(own, other)
+
+    def forward(self, x: Tensor, index: SheafIndex) -> Tensor:
+        """x (N, c) -> (2m, P) in (-1, 1)."""
+        return self.scores(x, index).tanh()
+
+
+def householder(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> orthogonal (E, d, d), of determinant (-1)^d.
+
+    The parameters fill the triangle below a unit diagonal row by row; column v_k gives H_k = I - 2 v v^T / |v|^2,
+    and Q = H_1 ... H_d.
+    """
+    row, column = torch.tril_indices(dim, dim, -1, device=params.device)
+    vectors = torch.eye(dim, dtype=params.dtype, device=params.device).repeat(params.shape[0], 1, 1)
+    vectors[:, row, column] = params
+    return _Householder.apply(vectors[:, :, : dim - 1].permute(2, 1, 0).contiguous()).permute(2, 0, 1)
+
+
+def cayley(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> (I + A)^-1 (I - A) in SO(d) with A skew-symmetric: (E, d, d)."""
+    skew = _skew(params, dim)
+    eye = torch.eye(dim, dtype=params.dtype, device=params.device)
+    return torch.linalg.solve(eye + skew, eye - skew)
+
+
+def exponential(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> exp(A) in SO(d) with A skew-symmetric: (E, d, d)."""
+    return torch.linalg.matrix_exp(_skew(params, dim))
+
+
+def inverse_sqrt(blocks: Tensor, offset: float) -> Tensor:
+    """(blocks + offset)^-1/2: elementwise for (N,) and (N, d), of symmetric positive matrices for (N, d, d).
+
+    The gradient of the matrix function stays finite where eigenvalues coincide, where that of an eigenvalue or
+    singular value decomposition is not.
+    """
+    if blocks.dim() < 3:
+        return (blocks + offset).rsqrt()
+    return _MatrixInverseSqrt.apply(blocks + offset * torch.eye(blocks.shape[-1]).to(blocks))
+
+
+def _skew(params: Tensor, dim: int) -> Tensor:
+    row, column = torch.tril_indices(dim, dim, -1, device=params.device)
+    lower = params.new_zeros(params.shape[0], dim, dim)
+    lower[:, row, column] = params
+    return lower - lower.mT
+
+
+class _Apply(torch.autograd.Function):
+    """L x for a symmetric L. dx = L dy; the gradient of an entry of L is the dot product of a row of dy and one of x,
+    so torch evaluates dy x^T at the entries of L only."""
+
+    @staticmethod
+    def forward(ctx: Any, edge_values: Tensor, node_values: Tensor, x: Tensor, pattern: _Pattern) -> Tensor:
+        matrix = pattern.matrix(edge_values, node_values)
+        ctx.save_for_backward(matrix.values(), x)
+        ctx.pattern, ctx.shapes = pattern, (edge_values.shape, node_values.shape)
+        return matrix @ x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        values, x = ctx.saved_tensors
+        pattern: _Pattern = ctx.pattern
+        gradient = gradient.contiguous()
+        matrix = _csr(pattern.starts, pattern.columns, values, (pattern.size, pattern.size))
+        edge, node, needs = None, None, ctx.needs_input_grad
+        if needs[0] or needs[1]:
+            entries = torch.sparse.sampled_addmm(matrix, gradient, x.t(), beta=0.0).values()
+            first, second = pattern.edge_places
+            edge = (entries.index_select(0, first) + entries.index_select(0, second)).reshape(ctx.shapes[0])
+            node = entries.index_select(0, pattern.node_places).reshape(ctx.shapes[1])
+        return edge, node, matrix @ gradient if needs[2] else None, None
+
+
+class _Sum(torch.autograd.Function):
+    """Sums over the arcs of each node. A product with the incidence matrix is several times faster than index_add."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, index: SheafIndex) -> Tensor:
+        ctx.index = index
+        return index.incidence(values.dtype) @ values
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.index_select(0, ctx.index.arcs[0]), None
+
+
+class _Pairs(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, other: Tensor, index: SheafIndex) -> Tensor:
+        ctx.index = index
+        return own.index_select(0, index.arcs[0]) + other.index_select(0, index.arcs[1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        index: SheafIndex = ctx.index
+        both = torch.cat([gradient, index.reverse(gradient)], dim=1)
+        own, other = (index.incidence(gradient.dtype) @ both).split(gradient.shape[1], dim=1)
+        return own, other, None
+
+
+class _Householder(torch.autograd.Function):
+    """vectors (d - 1, d, E), v_k at [k] -> H_1 ... H_d, (d, d, E); v_d is always the last unit vector.
+
+    Edges come last, so that every operation runs along them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        taus = 2 / vectors.square().sum(1)
+        product = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
+        product[-1, -1] = -1.0
+        product = product.unsqueeze(2).expand(-1, -1, vectors.shape[2])
+        products = []  # [k] is the product right of H_k
+        for v, tau in zip(reversed(vectors), reversed(taus), strict=True):
+            products.append(product)
+            product = product - (tau * v).unsqueeze(1) * (v.unsqueeze(1) * product).sum(0)
+        ctx.save_for_backward(vectors, taus, *reversed(products))
+        return product
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        vectors, taus, *products = ctx.saved_tensors
+        result = []
+        for v, tau, right in zip(vectors, taus, products, strict=True):
+            # of H_k the gradient is M = (H_1 .. H_k-1)^T dQ right^T, and of v: -tau (M + M^T) v + tau^2 (v^T M v) v
+            from_right, from_left = (v.unsqueeze(1) * right).sum(0), (v.unsqueeze(1) * gradient).sum(0)
+            m_v = (gradient * from_right).sum(1)
+            both = m_v + (right * from_left).sum(1)
+            result.append(tau * (tau * (v * m_v).sum(0) * v - both))
+            gradient = gradient - (tau * v).unsqueeze(1) * from_left
+        return torch.stack(result) if result else torch.zeros_like(vectors)
+
+
+class _MatrixInverseSqrt(torch.autograd.Function):
+    """A^-1/2 by eigenvalues, with the derivative of Daleckii and Krein: the divided differences of x^-1/2, in a form
+    that has no division by the difference of two eigenvalues."""
+
+    @staticmethod
+    def forward(ctx: Any, matrices: Tensor) -> Tensor:
+        eigenvalues, vectors = torch.linalg.eigh(matrices)
+        root = eigenvalues.sqrt()
+        ctx.save_for_backward(root, vectors)
+        return (vectors / root.unsqueeze(1)) @ vectors.mT
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        root, vectors = ctx.saved_tensors
+        i, j = root.unsqueeze(2), root.unsqueeze(1)
+        inner = vectors.mT @ ((gradient + gradient.mT) / 2) @ vectors
+        return vectors @ (-inner / (i * j * (i + j))) @ vectors.mT
+
+
+def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.sparse_csr_tensor(starts, columns, values, size=size, check_invariants=False)
