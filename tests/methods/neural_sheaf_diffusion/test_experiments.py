@@ -1,0 +1,72 @@
+"""What the experiments rest on: published settings, one way of training, contenders that learn."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from assay import ROOT
+from assay.card import load_card
+from assay.experiment import Run
+from methods.neural_sheaf_diffusion import experiments
+from methods.neural_sheaf_diffusion.baselines import build
+from methods.neural_sheaf_diffusion.hotpaths import diagonal_step, index_of_graph
+from methods.neural_sheaf_diffusion.peer import epochs_of
+from methods.neural_sheaf_diffusion.settings import OPTIMIZER, PUBLISHED, USUAL, features, train
+from methods.shared.graph import load_graph
+from methods.shared.sparse import SparseMatrix
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_published_setting_makes_a_network(name: str) -> None:
+    settings = {key: value for key, value in PUBLISHED[name].items() if key not in OPTIMIZER}
+    maps = settings.pop("maps")
+    model = build(f"nsd_{maps}", 11, 5, settings)
+    arcs = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    assert model.eval()(torch.randn(6, 11), arcs).shape == (6, 5)
+
+
+def test_the_sheaf_beats_chance_on_the_generated_graph_and_the_seed_decides() -> None:
+    data = load_graph("heterophilous_ring", seed=0, num_splits=1)
+    settings = {**USUAL, "stalk_dim": 2, "hidden_channels": 8}
+    found = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        found.append(train("nsd_diagonal", data, 0, settings, epochs=50, patience=None)[1])
+    assert found[0] == found[1]
+    assert found[0].test_accuracy > 0.45
+
+
+def test_bags_of_words_become_sparse_and_other_features_stay_dense() -> None:
+    data = load_graph("heterophilous_ring", seed=0, num_splits=1)
+    assert features(data) is data.x
+    data.x = torch.eye(data.num_nodes)
+    assert isinstance(features(data), SparseMatrix)
+
+
+def test_the_model_that_validation_prefers_is_the_one_reported() -> None:
+    run = Run("accuracy", "quick", 0, "heterophilous_ring")
+    experiments.accuracy.function(run, epochs=3, patience=None)
+    rows = {(row.method, row.metric): row.value for row in run.rows}
+    assert {method for method, _ in rows} == {*experiments.CONTENDERS, "nsd"}
+    best = max(experiments.SHEAVES[:2], key=lambda name: rows[name, "val_accuracy"])
+    assert rows["nsd", "accuracy"] == rows[best, "accuracy"]
+
+
+def test_the_race_is_between_epochs_that_train() -> None:
+    data = load_graph("heterophilous_ring", seed=0, num_splits=1)
+    contenders = epochs_of(data, "orthogonal")
+    assert set(contenders) == {"nsd", "pyg_nsd"}
+    for epoch in contenders.values():
+        epoch()
+
+
+def test_hot_paths_return_the_call_to_time() -> None:
+    diagonal_step()()
+    index_of_graph()()
+
+
+def test_every_method_of_the_search_has_the_same_number_of_choices() -> None:
+    search = load_card(ROOT / "methods/neural_sheaf_diffusion/paper.yaml").search
+    assert set(search) == set(experiments.CONTENDERS)
+    assert len({tuple(len(values) for values in space.values()) for space in search.values()}) == 1
