@@ -1,0 +1,85 @@
+"""The protocol: splits, early stopping, and the paper's count of memory."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+import torch
+from torch import nn
+
+from methods.forward_gnn.accounting import saved_bytes, training_bytes
+from methods.forward_gnn.link_prediction import roc_auc
+from methods.forward_gnn.training import Protocol, accuracy, published_split, train, update
+
+
+class Counter(nn.Module):
+    """Its one parameter is the number of steps taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = nn.Parameter(torch.zeros(()))
+
+    def step(self) -> torch.Tensor:
+        with torch.no_grad():
+            self.steps += 1
+        return self.steps.detach()
+
+
+@pytest.mark.parametrize(("split", "sizes"), [(0, (1916, 480, 599)), (3, (1916, 480, 599))])
+def test_the_splits_have_the_published_sizes_and_part_the_nodes(split: int, sizes: tuple[int, ...]) -> None:
+    parts = published_split(2995, split)
+    assert tuple(map(len, parts)) == sizes
+    assert torch.equal(torch.cat(parts).sort().values, torch.arange(2995))
+
+
+def test_the_splits_never_change() -> None:
+    text = ",".join(str(int(node)) for node in published_split(2995, 0)[2])
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "bcd37669767ebc7e"
+    with pytest.raises(ValueError, match="splits 0 to 4, got 5"):
+        published_split(2995, 5)
+
+
+def test_the_first_best_validation_is_kept_and_patience_counts_validations() -> None:
+    scores = iter([0.1, 0.5, 0.5, 0.3, 0.2, 0.9])
+    counter = Counter()
+    training = train(counter, counter.step, lambda: next(scores), Protocol(epochs=100, validate_every=2, patience=3))
+    assert training.validated == [2, 4, 6, 8, 10]
+    assert (training.best, training.best_epoch, training.epochs) == (0.5, 4, 10)
+    assert counter.steps == 4
+
+
+def test_without_a_better_validation_training_goes_on_to_its_last_epoch() -> None:
+    scores = iter(range(100))
+    counter = Counter()
+    training = train(counter, counter.step, lambda: next(scores), Protocol(epochs=7, validate_every=2, patience=1))
+    assert (training.epochs, training.best_epoch, int(counter.steps)) == (7, 6, 6)
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    with pytest.raises(FloatingPointError, match="the loss is nan after 2 epochs"):
+        train(Counter(), lambda: torch.tensor(float("nan")), lambda: 0.0, Protocol())
+
+
+def test_gradients_are_clipped_and_do_not_outlive_the_step() -> None:
+    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    update(torch.optim.SGD([weight], lr=1.0), weight.square().sum() / 2, max_norm=1.0)
+    torch.testing.assert_close(weight.detach(), torch.tensor([2.4, 3.2]))
+    assert weight.grad is None
+
+
+def test_the_count_of_memory_is_the_papers() -> None:
+    """Linear(3, 2) on a given input (5, 3): 8 numbers with gradient and two moments; relu keeps its output (5, 2)."""
+    linear, x = nn.Linear(3, 2), torch.rand(5, 3)
+
+    def step() -> None:
+        torch.relu(linear(x)).sum().backward()
+
+    assert training_bytes(linear, step, [x]) == 4 * (4 * 8 + 5 * 2)
+    assert saved_bytes(step, linear.parameters()) == 4 * (5 * 3 + 5 * 2)
+
+
+def test_accuracy_and_area_under_the_curve() -> None:
+    assert accuracy(torch.eye(4), torch.tensor([0, 1, 2, 0])) == 0.75
+    scores, labels = torch.tensor([0.9, 0.5, 0.5, 0.1]), torch.tensor([1, 1, 0, 0])
+    assert roc_auc(scores, labels) == 0.875
