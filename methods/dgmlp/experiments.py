@@ -167,7 +167,7 @@ def _sweep(run: Run, task: Task, hidden: int, epochs: int, depths: dict[str, lis
                 optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
                 record(m, fit_deep(model, task, optimizer, epochs, select="accuracy"))
                 m["gradient"] = sum(gradients) / len(gradients)
-                m.curve("first_layer_gradient", x=range(1, len(gradients) + 1), y=gradients, x_name="epoch")
+                m.curve("first_layer_gradient", x=range(1, len(gradients) + 1, 5), y=gradients[::5], x_name="epoch")
 
 
 @experiment(
