@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from assay.card import Card, Scalar
 from assay.errors import AssayError
 from assay.experiment import seed_everything
@@ -42,6 +44,7 @@ def tune(root: Path, card: Card, trials: int) -> Path:
     score: Score | None = getattr(module, "validation_score", None)
     if score is None:
         raise AssayError(f"{module.__file__}: has no function validation_score(method, hyperparameters, seed)")
+    torch.set_num_threads(1)  # as experiments run unless they say otherwise
     with steps(f"{card.slug} tune", trials * len(card.search)) as advance:
         best = {method: _search(score, method, space, trials, advance) for method, space in card.search.items()}
     path = root / "methods" / card.slug / "tuned.json"

@@ -1,0 +1,133 @@
+"""Sheaf neural networks for recommendation (Purificato, Cassara, Lio, Silvestri; 2023, arXiv 2304.09097).
+
+Graph recommenders such as LightGCN give every user and item a vector and average it over neighbours; each further
+layer makes neighbours more alike. A cellular sheaf gives every node and every edge a vector space, its stalk, and each
+end of an edge a linear *restriction map* from the node's stalk to the edge's. Two ends agree if their restrictions are
+equal, and the sheaf Laplacian measures by how much they do not. The maps are learned, so that an edge can pull its
+ends together or push them apart.
+
+For the arc (v, u) of an edge e, with m_vu the map from v's stalk to that of e:
+
+    maps        m_vu = tanh(V [x_v ; x_u])                                                              (1)
+    Laplacian   L_vv = sum_u m_vu^T m_vu,    L_vu = -m_vu^T m_uv                                        (2)
+                Delta = (D + I)^-1/2 L (D + I)^-1/2,    D = the diagonal blocks of L                    (3)
+    layer       X <- X - Delta (I (x) W1) (X W2 + b)                                                    (4)
+    output      [E ; X_1 ; ... ; X_L], and a user's score of an item is the dot product of their rows   (5)
+
+E is a table of learned embeddings; every layer has maps and weights of its own, and no non-linearity. The text
+describes stalks of any dimension d. The released model has d = 1: a map is one number m in (-1, 1), and the "vector
+space of a node" is the width f of X, on which maps act as a scalar. That is the default here; `stalk_dim` > 1 is the
+text's model, in which a node's d f numbers are f vectors of its stalk.
+
+Delta is applied by `methods/shared/sheaf.py`, the one sheaf Laplacian of this project: a sparse product whose backward
+pass never holds two nodes' features per arc. `training.py` has the loss; reading (1) to (5) in `SheafConv` and
+`SheafRecommender` is reading the paper.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from methods.shared.sheaf import MapLearner, SheafIndex, SheafLaplacian
+
+INITIAL_STD = 0.1  # of the embeddings, as released
+
+
+class SheafConv(nn.Module):
+    """One layer, equations (1) to (4).
+
+    Args:
+        channels: c = d f, the width of a node.
+        stalk_dim: d; it divides `channels`.
+        maps: "general" (d, d) matrices, or "diagonal" ones. The same for d = 1.
+
+    Raises:
+        ValueError: `stalk_dim` does not divide `channels`.
+    """
+
+    def __init__(self, channels: int, stalk_dim: int = 1, maps: Literal["general", "diagonal"] = "general") -> None:
+        super().__init__()
+        if stalk_dim < 1 or channels % stalk_dim:
+            raise ValueError(f"stalk_dim {stalk_dim} does not divide the {channels} channels")
+        self.stalk_dim = stalk_dim
+        self.full = maps == "general" and stalk_dim > 1
+        self.learner = MapLearner(channels, stalk_dim**2 if self.full else stalk_dim)
+        self.linear = nn.Linear(channels // stalk_dim, channels // stalk_dim)
+        # with d = 1 a 1 x 1 matrix beside W2 would be redundant
+        self.mix = nn.Parameter(torch.eye(stalk_dim)) if stalk_dim > 1 else None
+
+    def laplacian(self, x: Tensor, index: SheafIndex) -> SheafLaplacian:
+        """Delta of equations (1) to (3) for node features x (N, c)."""
+        maps = self.learner(x, index)
+        if self.full:
+            maps = maps.unflatten(1, (self.stalk_dim, self.stalk_dim))
+        return SheafLaplacian(index, maps.squeeze(1) if self.stalk_dim == 1 else maps)
+
+    def forward(self, x: Tensor, index: SheafIndex) -> Tensor:
+        """x (N, c) -> (N, c)."""
+        delta = self.laplacian(x, index)
+        if self.mix is None:
+            return x - delta @ self.linear(x)
+        stalks = self.mix @ self.linear(x.unflatten(1, (self.stalk_dim, -1)))  # (N, d, f)
+        return x - (delta @ stalks).flatten(1)
+
+
+class SheafRecommender(nn.Module):
+    """A sheaf network over the graph of who interacted with what; used as torch-geometric's `LightGCN` is.
+
+    Args:
+        num_nodes: N, users and items together.
+        embedding_dim: c, the width of an embedding.
+        num_layers: L.
+        stalk_dim: d. 1 is the released model. The embedding stays c wide, as f = c / d vectors of the stalk, so
+            models of different d have almost equally many parameters.
+        maps: as for `SheafConv`.
+    """
+
+    def __init__(
+        self, num_nodes: int, embedding_dim: int, num_layers: int, stalk_dim: int = 1,
+        maps: Literal["general", "diagonal"] = "general",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_nodes, self.embedding_dim, self.num_layers = num_nodes, embedding_dim, num_layers
+        self.embedding = nn.Embedding(num_nodes, embedding_dim)
+        self.convs = nn.ModuleList(SheafConv(embedding_dim, stalk_dim, maps) for _ in range(num_layers))
+        nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
+
+    def layers(self, edge_index: Tensor | SheafIndex) -> list[Tensor]:
+        """E, X_1, ..., X_L, each (N, c)."""
+        index = edge_index if isinstance(edge_index, SheafIndex) else SheafIndex(edge_index, self.num_nodes)
+        states = [self.embedding.weight]
+        for conv in self.convs:
+            states.append(conv(states[-1], index))
+        return states
+
+    def get_embedding(self, edge_index: Tensor | SheafIndex) -> Tensor:
+        """The output (5), (N, c (L + 1)).
+
+        Args:
+            edge_index: (2, A) int64, an arc per interaction or both; or `SheafIndex(edge_index, num_nodes)`, which
+                spares a training loop from sorting the arcs in every step.
+        """
+        return torch.cat(self.layers(edge_index), dim=1)
+
+    def forward(self, edge_index: Tensor | SheafIndex, edge_label_index: Tensor | None = None) -> Tensor:
+        """Scores (B,) of the pairs `edge_label_index` (2, B); by default of the graph's own arcs."""
+        if edge_label_index is None:
+            edge_label_index = edge_index.arcs if isinstance(edge_index, SheafIndex) else edge_index
+        output = self.get_embedding(edge_index)
+        return (output[edge_label_index[0]] * output[edge_label_index[1]]).sum(1)
+
+    def recommend(self, edge_index: Tensor | SheafIndex, src_index: Tensor | None = None,
+                  dst_index: Tensor | None = None, k: int = 1) -> Tensor:  # fmt: skip
+        """The k nodes of `dst_index` with the highest scores for each node of `src_index`, best first: (S, k).
+
+        Items that a user has met take part, as with `LightGCN.recommend`.
+        """
+        output = self.get_embedding(edge_index)
+        source = output if src_index is None else output[src_index]
+        best = (source @ (output if dst_index is None else output[dst_index]).T).topk(k).indices
+        return best if dst_index is None else dst_index[best]
