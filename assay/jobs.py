@@ -29,8 +29,8 @@ from assay.provenance import Machine, provenance
 from assay.record import JobRecord, Result, Status, result_path, save_result
 from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, load_outcome, save_outcome, work
 
-# the first optimizer step imports torch._dynamo, which takes longer than many a quick job
-PRELOAD = ["torch", "torch._dynamo", "numpy", "assay.experiment"]
+# what takes longer to import than many a quick job takes to run; the first optimizer step imports torch._dynamo
+PRELOAD = ["torch", "torch._dynamo", "torch_geometric", "numpy", "assay.experiment"]
 
 Report = Callable[[Job, JobRecord], None]
 

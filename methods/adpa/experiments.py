@@ -133,7 +133,7 @@ SLIPS: dict[str, dict[str, Any]] = {
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=["directed_cyclic"], epochs=40, patience=40),
+    quick=dict(replicates=1, datasets=["directed_cyclic"], epochs=40, patience=40),
     standard=dict(replicates=10, datasets=["cornell", "cora_ml", FILTERED[0]], epochs=500, patience=50),
     gpu=dict(replicates=10, datasets=["cornell", "cora_ml", *FILTERED], epochs=500, patience=50),
     timeout=3600,
@@ -203,7 +203,6 @@ def epoch_cost(run: Run, class_size: int, degree: int, pairs: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=1, datasets=["directed_cyclic"], pairs=10),
     standard=dict(replicates=5, datasets=["chameleon_filtered_directed"], pairs=30),
     gpu=dict(replicates=5, datasets=["squirrel_filtered_directed"], pairs=30),
     timed=True,

@@ -211,7 +211,6 @@ def sparsity(run: Run, kept: list[float], hops: list[int]) -> None:
 
 
 @experiment(
-    quick=dict(datasets=[], sizes=[250, 500, 1000, 2000, 4000], num_features=16, degree=10, pairs=5),
     standard=dict(replicates=5, datasets=[], sizes=[1000, 2000, 4000, 8000, 16000], num_features=32, degree=10,
                   pairs=30),
     gpu=dict(replicates=5, datasets=[], sizes=[62_500, 125_000, 250_000, 500_000, 1_000_000], num_features=100,
@@ -245,7 +244,7 @@ def scaling_fixed_probability(run: Run, sizes: list[int], num_features: int, pro
 
 
 @experiment(
-    quick=dict(datasets=[], sizes=[250, 500, 1000, 2000, 4000], num_features=16, degree=10),
+    quick=dict(datasets=[], sizes=[125, 250, 500, 1000, 2000], num_features=16, degree=10),
     standard=dict(datasets=[], sizes=[1000, 2000, 4000, 8000, 16000], num_features=100, degree=10),
     gpu=dict(datasets=[], sizes=[62_500, 125_000, 250_000, 500_000, 1_000_000], num_features=100, degree=100),
 )

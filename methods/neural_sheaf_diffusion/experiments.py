@@ -244,7 +244,6 @@ def raised_energy(weight: float) -> float:
 
 
 @experiment(
-    quick=dict(replicates=1, datasets=RING, pairs=10),
     standard=dict(replicates=5, datasets=["texas", "chameleon"], pairs=30),
     gpu=dict(replicates=5, datasets=["chameleon", "squirrel"], pairs=30),
     timed=True, timeout=3600,
