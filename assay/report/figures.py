@@ -244,6 +244,8 @@ def _scale(axes: Axes, figure: Figure, xs: list[Scalar], positions: dict[Scalar,
             list(positions.values()), labels, rotation=25 if crowded else 0, ha="right" if crowded else "center"
         )
         axes.set_xlim(-0.6, len(xs) - 0.4)
+        if crowded and axes.figure is not None:
+            axes.figure.subplots_adjust(left=0.2, bottom=0.31)  # slanted labels reach far down and to the left
     else:
         few = len(xs) <= 7
         if figure.log_x and min(positions.values()) > 0:

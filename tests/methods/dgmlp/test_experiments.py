@@ -108,9 +108,10 @@ def test_deep_transformation_hurts_where_deep_propagation_does_not() -> None:
     found = {row.method: row.value for row in run.rows if row.metric == "accuracy"}
     assert found["gcn_two_layers"] > found["gcn"] + 20
     by_epoch = [curve for curve in run.curves if curve.metric == "first_layer_gradient"]
-    assert [len(curve.y) for curve in by_epoch] == [40, 40]
+    assert [list(curve.x) for curve in by_epoch] == [[1, 6, 11, 16, 21, 26, 31, 36]] * 2
     mean = {row.method: row.value for row in run.rows if row.metric == "gradient"}
-    assert mean == {curve.method: pytest.approx(sum(curve.y) / 40) for curve in by_epoch}
+    for curve in by_epoch:  # the row is the mean over all epochs, the curve shows every fifth
+        assert 0 < min(curve.y) < mean[curve.method] < max(curve.y)
 
 
 def test_rows_of_one_protocol_name_every_contender() -> None:
