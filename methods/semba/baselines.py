@@ -5,6 +5,7 @@ All see the same past (the events of earlier batches) and end in the same head, 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -72,7 +73,7 @@ def degrees(stream: EventStream, seen: int) -> Tensor:
     return torch.cat(counts, dim=1).float()
 
 
-class StaticModel(nn.Module):
+class StaticModel(nn.Module, ABC):
     """A graph network on the seen graph, computed anew for each batch; time is not looked at.
 
     Args:
@@ -84,9 +85,9 @@ class StaticModel(nn.Module):
         self.graphs, self.zero_features = SeenGraphs(), zero_features
         self.head = nn.Linear(2 * out_channels, num_scores)
 
+    @abstractmethod
     def encode(self, graph: SeenGraph) -> Tensor:
         """Embeddings of all nodes: (N, out_channels)."""
-        raise NotImplementedError
 
     def features(self, counts: Tensor) -> Tensor:
         return torch.zeros_like(counts) if self.zero_features else counts.log1p()
