@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -15,10 +16,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed import all_reduce as imported_before_counting
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Replicate
 from torch.nn.parallel import DistributedDataParallel
 
 from assay.errors import JobError
-from assay.measure.communication import SCHEDULES, Call, count_communication, sent_by
+from assay.measure.communication import count_communication
+from assay.measure.schedules import SCHEDULES, Call, sent_by
 from assay.network import INTERFACE, Network, network_reason
 from assay.ranks import run_ranks
 
@@ -61,7 +65,19 @@ def collectives(rank, size):
             dist.all_reduce(ones(ELEMENTS), group=outer)
             dist.broadcast(ones(ELEMENTS), size - 1, group=outer)
 
-    last = size - 1
+    def functional(name, *args):
+        return lambda: operators.wait_tensor(getattr(operators, name)(*args, dist.group.WORLD.group_name))
+
+    def uneven_functional_exchange():
+        rows = [100 * (peer + 1) for peer in range(size)]
+        functional("all_to_all_single", ones(sum(rows), 37), [rows[rank]] * size, rows)()
+
+    def distributed_tensor():
+        mesh = init_device_mesh("cpu", (size,))
+        tensor = DTensor.from_local(ones(chunk), mesh, [Partial()])
+        tensor.redistribute(mesh, [Replicate()])
+
+    last, operators = size - 1, torch.ops._c10d_functional
     return {
         "all_reduce": lambda: dist.all_reduce(ones(ELEMENTS)),
         "all_reduce of many segments": lambda: dist.all_reduce(ones(12 * ELEMENTS // 4)),
@@ -84,6 +100,12 @@ def collectives(rank, size):
         "batch_isend_irecv": ring_of_sends,
         "sub-group": in_a_sub_group,
         "barrier": dist.barrier,
+        "functional all_reduce": functional("all_reduce", ones(ELEMENTS), "sum"),
+        "functional all_gather": functional("all_gather_into_tensor", ones(chunk), size),
+        "functional reduce_scatter": functional("reduce_scatter_tensor", ones(size * chunk), "sum", size),
+        "functional broadcast": functional("broadcast", ones(ELEMENTS), 1),
+        "functional all_to_all": uneven_functional_exchange,
+        "DTensor": distributed_tensor,
     }
 
 
@@ -198,7 +220,7 @@ def test_every_collective_of_the_table_is_held_against_the_wire():
         sizes = {(row.collective, row.world_size) for row in rows}
         assert (("all_reduce", 2) in sizes) == (rank != 1)  # the sub-group has a row of its own
     every = {row.collective: row.calls for row in ranks[0] if row.world_size == 3}
-    assert every["all_reduce"] == 5
+    assert every["all_reduce"] == 7
     assert every["send"] == 2
 
 
@@ -224,10 +246,15 @@ def issue_below_python(rank, size):
         ops = torch.ops._c10d_functional
         ops.wait_tensor(ops.all_reduce(torch.ones(3), "sum", dist.group.WORLD.group_name))
 
-    return errors_of(distributed_data_parallel, functional_collective)
+    def in_another_thread():
+        thread = threading.Thread(target=functional_collective)
+        thread.start()
+        thread.join()
+
+    return errors_of(distributed_data_parallel, in_another_thread)
 
 
-def test_collectives_that_no_python_call_issues_are_not_passed_over():
+def test_collectives_that_are_not_seen_are_not_passed_over():
     for messages in run_ranks(issue_below_python, 2):
         assert all("issued below Python and not counted" in message for message in messages)
 
@@ -254,15 +281,17 @@ def ask_for_what_has_no_form(rank, size):
         dist.monitored_barrier,
         lambda: dist.all_reduce_coalesced([torch.ones(3), torch.ones(4)]),
         lambda: dist.all_reduce(eye),
+        lambda: torch.ops._c10d_functional.all_reduce_coalesced([torch.ones(3)], "sum", dist.group.WORLD.group_name),
     )
 
 
 def test_collectives_without_an_exact_form_are_refused_before_they_run():
-    for barrier, coalesced, sparse in run_ranks(ask_for_what_has_no_form, 2):
+    for barrier, coalesced, sparse, functional in run_ranks(ask_for_what_has_no_form, 2):
         assert "monitored_barrier on gloo has no exact count" in barrier
         assert "write the exchange with one of: all_reduce" in barrier
         assert "allreduce_coalesced on gloo has no exact count" in coalesced
         assert "sparse" in sparse
+        assert "all_reduce_coalesced on gloo has no exact count" in functional
 
 
 def count_in_layers(rank, size):
@@ -271,6 +300,7 @@ def count_in_layers(rank, size):
         dist.all_reduce(torch.ones(10))
         with contextlib.suppress(ZeroDivisionError), count_communication() as inner:
             dist.all_reduce(torch.ones(10))
+            torch.ops._c10d_functional.all_reduce(torch.ones(10), "sum", dist.group.WORLD.group_name)
             raise ZeroDivisionError
         dist.all_reduce(torch.ones(10))
     dist.all_reduce(torch.ones(10))
@@ -278,7 +308,7 @@ def count_in_layers(rank, size):
 
 
 def test_blocks_nest_and_leave_nothing_behind():
-    assert run_ranks(count_in_layers, 2) == [(120, 40, True)] * 2
+    assert run_ranks(count_in_layers, 2) == [(160, 80, True)] * 2
 
 
 def test_a_single_rank_sends_nothing():
