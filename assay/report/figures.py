@@ -1,46 +1,30 @@
-"""A card's figures, drawn from measurements: SVG that lives inside a page, in its colours, light or dark.
-
-matplotlib draws with sentinel colours; every style is then turned into a class of the site's style sheet, because the
-pages allow no inline style, and every id is renamed, because several drawings share a page.
-"""
+"""A card's figures, drawn from measurements and artifacts."""
 
 from __future__ import annotations
 
+import base64
 import io
-import re
-import unicodedata
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
+import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from assay.card import Figure
-from assay.record import Result, Row, Scalar
+from assay.errors import RecordError
+from assay.record import Artifact, Result, Row, Scalar
 from assay.report.numbers import number
+from assay.report.svg import INK, MARKERS, SERIES, STYLE, SURFACE, inline_svg, printable
 from assay.report.tables import WITHOUT_METHOD, Summary, order, scalar_text, setting_text, summarise
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+MOST_SCATTERED = 500  # points of one panel: enough to see a density, few enough for a phone
 MOST_POINTS = 40  # of one line; a curve of a thousand epochs says no more with a thousand points
-_SERIES = [f"#0000a{index}" for index in range(len(MARKERS))]
-_INK, _AXIS, _GRID, _SURFACE = "#0000f0", "#0000f1", "#0000f2", "#0000f3"
-_CLASSES = {colour: f"s{index + 1}" for index, colour in enumerate(_SERIES)} | {
-    _INK: "ink", _AXIS: "axis", _GRID: "grid", _SURFACE: "surface"
-}  # fmt: skip
-_STYLE = {
-    "svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True,
-    "font.size": 10.5, "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _AXIS, "xtick.color": _AXIS,
-    "ytick.color": _AXIS, "xtick.labelcolor": _INK, "ytick.labelcolor": _INK, "grid.color": _GRID,
-    "grid.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
-    "ytick.major.size": 0, "figure.facecolor": "none", "axes.facecolor": "none", "axes.linewidth": 0.9,
-    "axes.axisbelow": True, "lines.linewidth": 1.9, "lines.markersize": 5.5,
-}  # fmt: skip
 _ALL = "all"  # the one line of measurements that the figure's `by` does not tell apart
 _WIDTH, _HEIGHT = 5.6, 3.4  # inches: the labels are still read on a screen of 360 px
 
@@ -76,6 +60,8 @@ class Drawing:
 
 def draw(figure: Figure, result: Result, methods: Sequence[str], prefix: str) -> Drawing | None:
     """Draw one figure of a card, or None where the result holds nothing for it. `prefix` makes its ids unique."""
+    if figure.kind == "scatter":
+        return _draw_scatter(figure, result, methods, prefix)
     points, unit = _points(figure, result)
     if not points:
         return None
@@ -121,7 +107,7 @@ def _thinned(length: int) -> list[int]:
     return sorted({round(i * (length - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
 
 
-def _knob(row: Row, name: str) -> Scalar | None:
+def _knob(row: Row | Artifact, name: str) -> Scalar | None:
     return (row.method or WITHOUT_METHOD) if name == "method" else row.setting.get(name)
 
 
@@ -146,6 +132,59 @@ def _lines(points: list[Row], figure: Figure, methods: Sequence[str]) -> list[Li
         )
         for name in names
     ]
+
+
+def _draw_scatter(figure: Figure, result: Result, methods: Sequence[str], prefix: str) -> Drawing | None:
+    """One panel for each value of `by`: the points of its first replicate, all panels on the same axes."""
+    found: dict[Scalar, np.ndarray] = {}
+    for artifact in result.artifacts:
+        name = _knob(artifact, figure.by)
+        wanted = all(_knob(artifact, knob) == value for knob, value in figure.where.items())
+        if (artifact.experiment, artifact.name, artifact.seed) == (figure.experiment, figure.y, 0) and wanted:
+            found[_ALL if name is None else name] = _points_of(artifact)
+    if not found:
+        return None
+    known = [name for name in methods if name in found] if figure.by == "method" else []
+    names = known + sorted((name for name in found if name not in known), key=order)
+    panels = {_line_name(figure, name): found[name] for name in names}
+    return Drawing(
+        figure, result.profile, figure.x_label, figure.y_label, _panels(figure, panels, prefix), [], [], [], [],
+        [f"At most {MOST_SCATTERED} points of the first replicate in each panel; all panels have the same axes."],
+    )  # fmt: skip
+
+
+def _points_of(artifact: Artifact) -> np.ndarray:
+    with np.load(io.BytesIO(base64.b64decode(artifact.npz_base64)), allow_pickle=False) as arrays:
+        points: np.ndarray = arrays["points"] if "points" in arrays.files else np.empty(0)
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise RecordError(
+            f"artifact {artifact.name!r} of {artifact.experiment}: a scatter draws its array `points`, "
+            "finite and of shape (n, 2)"
+        )
+    return points[:MOST_SCATTERED].astype(float)
+
+
+def _panels(figure: Figure, panels: dict[str, np.ndarray], prefix: str) -> Markup:
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    every = np.concatenate(list(panels.values()))
+    low, high = every.min(axis=0), every.max(axis=0)
+    margin = 0.04 * (high - low) + 1e-9
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
+        canvas = Canvas(figsize=(_WIDTH, 0.25 + rows * (_WIDTH / columns)))
+        for index, (name, points) in enumerate(panels.items()):
+            axes = canvas.add_subplot(rows, columns, index + 1)
+            axes.plot(points[:, 0], points[:, 1], linestyle="", marker="o", markersize=1.6, markeredgewidth=0,
+                      color=SERIES[0])  # fmt: skip
+            axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+            axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+            axes.set_title(_short_label(name, 60 // columns), fontsize=10.5)
+            for axis in (axes.xaxis, axes.yaxis):
+                axis.set_major_locator(MaxNLocator(3))
+        canvas.tight_layout()
+        buffer = io.StringIO()
+        canvas.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return inline_svg(buffer.getvalue(), prefix, figure.title, f"Points of {', '.join(panels)}, one panel each.")
 
 
 def _line_name(figure: Figure, name: Scalar) -> str:
@@ -173,7 +212,7 @@ def _notes(points: list[Row], lines: list[Line]) -> list[str]:
 
 
 def _picture(figure: Figure, lines: list[Line], xs: list[Scalar], labels: tuple[str, str], prefix: str) -> Markup:
-    with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
+    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
         canvas = Canvas(figsize=(_WIDTH, _HEIGHT))
         axes = canvas.subplots()
         canvas.subplots_adjust(left=0.125, right=0.975, top=0.88, bottom=0.17)
@@ -207,16 +246,14 @@ def _draw_lines(axes: Axes, lines: list[Line], positions: dict[Scalar, float], l
         if not shown:
             continue
         at, mean, half = (list(column) for column in zip(*shown, strict=True))
-        colour = _SERIES[line.style % len(_SERIES)]
+        colour = SERIES[line.style % len(SERIES)]
         if any(half):
             low = [max(m - h, m / 100) if log_y else m - h for m, h in zip(mean, half, strict=True)]
             high = [m + h for m, h in zip(mean, half, strict=True)]
             axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
         marker = MARKERS[line.style % len(MARKERS)] if len(at) <= 16 else None
         dashes = DASHES[(line.style // 2) % len(DASHES)]
-        axes.plot(
-            at, mean, color=colour, marker=marker, linestyle=dashes, markeredgecolor=_SURFACE, markeredgewidth=0.8
-        )
+        axes.plot(at, mean, color=colour, marker=marker, linestyle=dashes, markeredgecolor=SURFACE, markeredgewidth=0.8)
 
 
 def _draw_bars(axes: Axes, lines: list[Line], positions: dict[Scalar, float], log_y: bool) -> None:
@@ -228,11 +265,11 @@ def _draw_bars(axes: Axes, lines: list[Line], positions: dict[Scalar, float], lo
         if not shown:
             continue
         at, mean, half = (list(column) for column in zip(*shown, strict=True))
-        axes.bar(at, mean, width * 0.9, color=_SERIES[line.style % len(_SERIES)], linewidth=0)
+        axes.bar(at, mean, width * 0.9, color=SERIES[line.style % len(SERIES)], linewidth=0)
         for where, middle, reach in zip(at, mean, half, strict=True):
             if reach:
                 low = max(middle - reach, middle / 100) if log_y else middle - reach
-                axes.plot([where, where], [low, middle + reach], color=_INK, linewidth=1.3)
+                axes.plot([where, where], [low, middle + reach], color=INK, linewidth=1.3)
 
 
 def _scale(axes: Axes, figure: Figure, xs: list[Scalar], positions: dict[Scalar, float], numeric: bool) -> None:
@@ -268,86 +305,10 @@ def _scale(axes: Axes, figure: Figure, xs: list[Scalar], positions: dict[Scalar,
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def printable(text: str) -> str:
-    """Text that XML can carry: control characters and lone surrogates become a replacement mark."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-
-
 def _short_label(text: str, length: int) -> str:
     """A label that fits the picture; the table below it has the whole."""
     text = printable(text)
     return text if len(text) <= length else text[: length - 1] + "…"
-
-
-_SVG_ONLY = re.compile(r"^\{[^}]*\}")
-_REFERENCE = re.compile(r"url\(#([^)]+)\)")
-_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
-
-
-def inline_svg(text: str, prefix: str, title: str, description: str) -> Markup:
-    """matplotlib's file as an element of an HTML page: no style, no foreign id, no namespace; named for all readers."""
-    root = ElementTree.fromstring(text)
-    _drop(root, {"metadata", "style"})
-    renamed: dict[str, str] = {}
-    for element in root.iter():
-        for target in _references(element):
-            renamed.setdefault(target, f"{prefix}-{len(renamed)}")
-    for element in root.iter():
-        element.tag = _SVG_ONLY.sub("", element.tag)
-        element.attrib = dict(_attributes(element, renamed))
-        element.tail = None
-        if element.tag != "text":
-            element.text = None
-    names = {"class": "plot", "role": "img", "aria-labelledby": f"{prefix}-title {prefix}-desc"}
-    root.attrib = {"viewBox": root.attrib["viewBox"], **names}
-    for index, (tag, content) in enumerate((("title", title), ("desc", description))):
-        child = ElementTree.Element(tag, {"id": f"{prefix}-{tag}"})
-        child.text = printable(content)
-        root.insert(index, child)
-    return Markup(ElementTree.tostring(root, encoding="unicode"))
-
-
-def _drop(parent: ElementTree.Element, tags: set[str]) -> None:
-    for child in list(parent):
-        if _SVG_ONLY.sub("", child.tag) in tags:
-            parent.remove(child)
-        else:
-            _drop(child, tags)
-
-
-def _references(element: ElementTree.Element) -> Iterator[str]:
-    for name, value in element.attrib.items():
-        if name.endswith("href"):
-            yield value.removeprefix("#")
-        elif match := _REFERENCE.search(value):
-            yield match[1]
-
-
-def _attributes(element: ElementTree.Element, renamed: dict[str, str]) -> Iterator[tuple[str, str]]:
-    classes = []
-    for name, value in element.attrib.items():
-        if name == "style":
-            for declaration in value.split(";"):
-                key, _, setting = (part.strip() for part in declaration.partition(":"))
-                if setting in _CLASSES:
-                    classes.append(f"{key[0]}-{_CLASSES[setting]}")
-                elif key and not key.startswith("font") and setting:
-                    yield key, _short(setting)
-        elif name == "id":
-            if value in renamed:
-                yield "id", renamed[value]
-        elif name.endswith("href"):
-            yield "href", "#" + renamed[value.removeprefix("#")]
-        elif name not in ("version", "width", "height") or element.tag in ("rect", "use"):
-            yield name, _REFERENCE.sub(lambda match: f"url(#{renamed[match[1]]})", _short(value))
-    if classes:
-        yield "class", " ".join(sorted(set(classes)))
-
-
-def _short(value: str) -> str:
-    """Two decimals of a point are finer than any screen, and half the bytes."""
-    value = _LONG_NUMBER.sub(lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), value)
-    return re.sub(r"\s+", " ", value).strip()
 
 
 def key_shape(style: int) -> str:

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from assay.card import Figure
+from assay.errors import RecordError
+from assay.experiment import Run
 from assay.record import Curve, Result, Row
-from assay.report.figures import MARKERS, MOST_POINTS, draw, key_shape, printable
+from assay.report.figures import MOST_POINTS, MOST_SCATTERED, draw, key_shape
+from assay.report.svg import MARKERS, printable
 
 METHODS = ["plain", "pres", "pres_s"]
 
@@ -27,7 +33,8 @@ def sweep(metric: str = "ap", methods: list[str] = METHODS, batches: tuple[objec
 
 
 def figure(**fields: object) -> Figure:
-    return Figure(**{"title": "AP by batch", "experiment": "sweep", "x": "batch", "y": "ap", **fields})
+    given = {"title": "AP by batch", "experiment": "sweep", "x": "batch", "y": "ap", **fields}
+    return Figure(**{name: value for name, value in given.items() if value is not None})
 
 
 def elements(svg: str) -> list[ElementTree.Element]:
@@ -152,6 +159,43 @@ def test_lines_of_a_knob_are_named_by_it_and_without_it_there_is_one() -> None:
 def test_a_figure_without_measurements_is_not_drawn() -> None:
     assert draw(figure(y="nothing"), sweep(), METHODS, "f") is None
     assert draw(figure(where={"dataset": "other"}), sweep(), METHODS, "f") is None
+
+
+def scattered(points: dict[str, np.ndarray], name: str = "points") -> Result:
+    run = Run("sweep", "standard", seed=0)
+    for method, array in points.items():
+        run.artifact("samples", {name: array}, method=method, depth=2)
+    return dataclasses.replace(result([]), artifacts=run.artifacts)
+
+
+def test_a_scatter_has_a_panel_for_each_method_and_the_same_axes_everywhere() -> None:
+    points = {"pres": np.array([[0.0, 1.0], [2.0, 3.0]]), "plain": np.full((2 * MOST_SCATTERED, 2), 0.5)}
+    drawing = draw(figure(kind="scatter", x=None, y="samples", where={"depth": 2}), scattered(points), METHODS, "f")
+    assert drawing is not None
+    texts = [element.text for element in elements(drawing.svg) if element.tag == "text"]
+    assert [text for text in texts if text in METHODS] == ["plain", "pres"]
+    ticks = [text for text in texts if text not in METHODS]
+    assert ticks == ticks[: len(ticks) // 2] * 2
+    drawn = sum(element.tag == "use" and element.attrib.get("class") == "f-s1" for element in elements(drawing.svg))
+    assert drawn == MOST_SCATTERED + 2
+    assert drawing.notes[0].startswith(f"At most {MOST_SCATTERED} points")
+    elsewhere = figure(kind="scatter", x=None, y="samples", where={"depth": 3})
+    assert draw(elsewhere, scattered(points), METHODS, "f") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "array"), [("xy", np.zeros((3, 2))), ("points", np.zeros((3, 3))), ("points", np.full((3, 2), np.nan))]
+)
+def test_a_scatter_of_something_else_is_refused(name: str, array: np.ndarray) -> None:
+    with pytest.raises(RecordError, match=r"a scatter draws its array `points`, finite and of shape \(n, 2\)"):
+        draw(figure(kind="scatter", x=None, y="samples"), scattered({"pres": array}, name), METHODS, "f")
+
+
+def test_a_scatter_has_no_x_and_every_other_figure_has_one() -> None:
+    with pytest.raises(ValidationError, match="points have their own x"):
+        figure(kind="scatter", x="batch")
+    with pytest.raises(ValidationError, match="a figure of kind bars needs x"):
+        figure(kind="bars", x=None)
 
 
 def test_a_picture_is_named_for_those_who_do_not_see_it() -> None:
