@@ -1,0 +1,298 @@
+"""Tensor attention in nearly linear time: exp replaced by a polynomial, whose matrix has a low rank.
+
+Of a query q and keys k1, k2 let x = s <q, k1 * k2> be the logit. Where no logit leaves [-M, M], a polynomial
+P(x) = sum_{m <= g} c_m x^m is near exp there, and x^m is a sum over the monomials of degree m:
+
+    x^m = s^m sum_{|a| = m} (m! / a!) q^a k1^a k2^a,     a in N^d,  q^a = prod_t q_t^{a_t},  a! = prod_t a_t!     (4)
+
+So the n x n^2 matrix P(logits) is U1 (U2 (/) U3)^T, a column for each of the r = C(d + g, g) multi-indices |a| <= g:
+
+    U1[i,a] = c_|a| s^|a| (|a|!/a!) Q[i]^a,     U2[j,a] = K1[j]^a,     U3[l,a] = K2[l]^a                            (5)
+
+exactly. As (A (/) B)^T (C (/) D) = (A^T C) * (B^T D), the n^2 pairs are never met:
+
+    num = U1 [(U2^T V1) * (U3^T V2)],     den = U1 [(U2^T 1) * (U3^T 1)],     T~ = num / den                         (6)
+
+in O(n r d) time. One pass over blocks of keys gathers the r x (d + 1) moments U2^T [V1, 1] and U3^T [V2, 1], one pass
+over blocks of queries spends them: besides the result, memory does not depend on n. An order k has k - 1 keys and
+values and as many factors in (4) to (6); k = 2 is ordinary attention, k = 3 tensor attention.
+
+How good it is: where |P(x) - e^x| <= eps e^x on [-M, M] with eps < 1, all denominators are positive and
+
+    |T~ - T| <= 2 eps / (1 - eps) max |V1 (/) V2|                                                                   (7)
+
+    Taylor      c_m = 1/m!                                               eps <= e^M M^{g+1} / (g+1)!                 (8)
+    Chebyshev   e^x = I_0(M) + 2 sum_k I_k(M) T_k(x / M), cut after g    eps <= e^M 2 sum_{k > g} I_k(M)             (9)
+
+with Bessel's I_k. Entries below B give M = s d B^k: the degree, and with it r, grows with M without end, and a bound
+on B is what the speed rests on (o((log n)^{1/k}) in the paper's Theorem 1.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.polynomial import chebyshev as cheb
+from scipy.special import iv
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from methods.tensor_attention.tensor_attention import check, logit_bound
+
+Polynomial = Literal["chebyshev", "taylor"]
+
+BLOCK_FEATURES, BLOCK_FEATURES_CUDA = 2**18, 2**26  # monomials at a time: what a core's cache holds, what fills a GPU
+MIN_BLOCK = 64  # rows; of fewer a matrix product makes poor use
+LARGEST_RANK = 2**20
+LARGEST_DEGREE = 60
+SMALLEST_BOUND = 1e-3  # the interval of logits that are all but zero
+
+
+def fast_tensor_attention(
+    q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, *, degree: int | None = None,
+    error: float | None = None, scale: float | None = None, polynomial: Polynomial = "chebyshev",
+) -> Tensor:  # fmt: skip
+    """Tensor attention in O(n r d), r = C(d + degree, degree): an approximation for small entries, equation (6).
+
+    Args:
+        q, k1, k2, v1, v2, scale: as for `tensor_attention`.
+        degree: of the polynomial; or instead
+        error: the largest deviation of any element of the result from the exact one, rounding aside, to be kept: the
+            smallest degree whose guarantee (7) is below it is taken, for the largest logit and value that these inputs
+            allow.
+        polynomial: "chebyshev", or "taylor", which needs about twice the degree.
+
+    Returns:
+        (..., n_q, e), of the type of `q`; half types are computed in float32. Differentiable once, in O(n r) memory;
+        without gradients only inputs and result grow with n.
+
+    Raises:
+        ValueError: inputs that do not fit together; neither or both of degree and error; a rank above 2^20; or
+            denominators that are not positive, as the polynomial is too poor for these entries.
+    """
+    return fast_attention(q, (k1, k2), (v1, v2), degree=degree, error=error, scale=scale, polynomial=polynomial)
+
+
+def fast_attention(
+    q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *, degree: int | None = None,
+    error: float | None = None, scale: float | None = None, polynomial: Polynomial = "chebyshev",
+) -> Tensor:  # fmt: skip
+    """The same for any order k = 1 + len(keys); one key matrix is ordinary attention. Key lengths may differ."""
+    keys, values = tuple(keys), tuple(values)
+    check(q, keys, values)
+    width = q.shape[-1]
+    scale = 1 / width if scale is None else scale
+    bound = logit_bound(q, keys, scale)
+    if not math.isfinite(bound):
+        raise ValueError("fast_attention: q or a key holds inf or nan, or their products overflow")
+    if (degree is None) == (error is None):
+        raise ValueError("fast_attention: give either degree or error (the largest deviation to be kept)")
+    if degree is None:
+        assert error is not None
+        degree = degree_for(error, bound, largest_value(values), polynomial)
+    if degree < 0:
+        raise ValueError(f"fast_attention: degree {degree}; a polynomial has degree 0 or more")
+    if rank(width, degree) > LARGEST_RANK:
+        raise ValueError(
+            f"fast_attention: degree {degree} at width {width} has rank {rank(width, degree):,}, above "
+            f"{LARGEST_RANK:,}; use `tensor_attention`, or heads of smaller width"
+        )
+    weights = monomial_weights(width, degree, coefficients(degree, bound, polynomial), scale)
+
+    def flat(x: Tensor) -> Tensor:
+        return x.reshape(-1, *x.shape[-2:]).to(torch.promote_types(x.dtype, torch.float32))
+
+    moments = math.prod(_moments(flat(k), flat(v), degree) for k, v in zip(keys, values, strict=True))
+    sums = _spend(flat(q), moments * weights[:, None].to(flat(q)), degree)
+    if not bool((sums[..., -1] > 0).all()):
+        raise ValueError(_why_not_positive(degree, bound, polynomial))
+    return (sums[..., :-1] / sums[..., -1:]).to(q.dtype).reshape(*q.shape[:-1], values[0].shape[-1])
+
+
+def rank(width: int, degree: int) -> int:
+    """r = C(d + g, g), the number of monomials of degree at most g in d variables."""
+    return math.comb(width + degree, degree)
+
+
+def coefficients(degree: int, bound: float, polynomial: Polynomial = "chebyshev") -> list[float]:
+    """c_0 ... c_g of the polynomial that stands for exp on [-bound, bound]."""
+    if polynomial == "taylor":
+        return [1 / math.factorial(m) for m in range(degree + 1)]
+    if polynomial != "chebyshev":
+        raise ValueError(f"coefficients: no polynomial {polynomial!r}; there are chebyshev and taylor")
+    bound = max(bound, SMALLEST_BOUND)
+    series = [(1 if k == 0 else 2) * iv(k, bound) for k in range(degree + 1)]
+    return [float(c) / bound**m for m, c in enumerate(cheb.cheb2poly(series))]
+
+
+def relative_error(degree: int, bound: float, polynomial: Polynomial = "chebyshev") -> float:
+    """eps with |P(x) - e^x| <= eps e^x on [-bound, bound]: equations (8) and (9); may be `inf`."""
+    bound = max(bound, SMALLEST_BOUND)
+    try:
+        if polynomial == "taylor":
+            return math.exp(bound + (degree + 1) * math.log(bound) - math.lgamma(degree + 2))
+        # terms fall faster than geometrically from k = M on
+        rest = np.arange(degree + 1, degree + 40 + 2 * math.ceil(bound))
+        return math.exp(bound) * 2 * float(iv(rest, bound).sum())
+    except OverflowError:
+        return math.inf
+
+
+def error_bound(eps: float, largest: float) -> float:
+    """The right side of (7); `inf` for eps >= 1."""
+    return 2 * eps / (1 - eps) * largest if eps < 1 else math.inf
+
+
+def degree_for(error: float, bound: float, largest: float, polynomial: Polynomial = "chebyshev") -> int:
+    """The smallest degree whose guarantee (7) is at most `error`, for logits up to `bound` and values up to `largest`.
+
+    Raises:
+        ValueError: `error` is not positive, or no degree up to 60 will do.
+    """
+    if not error > 0:
+        raise ValueError(f"fast_attention: error {error}; the deviation to be kept is above 0")
+    if not math.isfinite(largest):
+        raise ValueError("fast_attention: the values hold inf or nan; no error can be kept")
+    for degree in range(LARGEST_DEGREE + 1):
+        if error_bound(relative_error(degree, bound, polynomial), largest) <= error:
+            return degree
+    raise ValueError(
+        f"fast_attention: logits up to {bound:.3g} need a degree above {LARGEST_DEGREE} for an error of {error:g}; the "
+        "fast algorithm is for small entries: use `tensor_attention`"
+    )
+
+
+def largest_value(values: Sequence[Tensor]) -> float:
+    """A bound on max |V1 (/) V2|, from the largest entry of each column."""
+    tops = [v.detach().abs().amax(dim=-2) for v in values]
+    return float(torch.stack(tops).prod(dim=0).max()) if tops[0].numel() else 0.0
+
+
+def monomial_weights(width: int, degree: int, c: Sequence[float], scale: float) -> Tensor:
+    """c_|a| s^|a| |a|!/a! of equation (5) for every multi-index, (r,) float64, in the order of `monomials`."""
+    by_degree = [float(c[m]) * scale**m for m in range(degree + 1)]
+    of, multinomial = _multi_indices(width, degree)
+    return torch.tensor(by_degree, dtype=torch.float64)[of] * multinomial
+
+
+@lru_cache(maxsize=16)
+def _multi_indices(width: int, degree: int) -> tuple[Tensor, Tensor]:
+    """|a| and |a|!/a! of each multi-index, (r,) both, built like the monomials: a is its parent and one more t.
+
+    A child of degree m in t has multinomial m / a_t times its parent's.
+    """
+    level = torch.zeros(1, width, dtype=torch.int64)
+    counts = torch.ones(1, dtype=torch.float64)
+    degrees, multinomials = [torch.zeros(1, dtype=torch.int64)], [counts]
+    for m in range(1, degree + 1):
+        starts = _starts(width, m - 1)
+        children, grown = [], []
+        for t, start in enumerate(starts):
+            children.append(level[start:].clone())
+            children[t][:, t] += 1
+            grown.append(counts[start:] * m / children[t][:, t])
+        level, counts = torch.cat(children), torch.cat(grown)
+        degrees.append(torch.full((len(level),), m))
+        multinomials.append(counts)
+    return torch.cat(degrees), torch.cat(multinomials)
+
+
+def _starts(width: int, degree: int) -> list[int]:
+    """Where, in a level's order, the monomials in the variables t, t + 1, ... alone begin, for each t.
+
+    A level is ordered by its lowest variable, so these are its tail, of C(d - t + m - 1, m) monomials.
+    """
+    total = math.comb(width + degree - 1, degree)
+    return [total - math.comb(width - t + degree - 1, degree) for t in range(width)]
+
+
+def monomials(x: Tensor, degree: int) -> Tensor:
+    """x^a for every |a| <= degree: (batch, n, d) -> (batch, r, n). Each is its parent times one coordinate."""
+    return _Monomials.apply(x, degree)
+
+
+def _levels(features: Tensor, width: int, degree: int) -> list[Tensor]:
+    """Views (batch, C(d + m - 1, m), n) of the monomials of each degree m."""
+    return list(features.split([math.comb(width + m - 1, m) for m in range(degree + 1)], dim=1))
+
+
+class _Monomials(torch.autograd.Function):
+    """Written in place, level by level: stacking the products would write every one of them twice."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, degree: int) -> Tensor:
+        batch, n, width = x.shape
+        columns = x.mT.contiguous()
+        out = x.new_empty(batch, rank(width, degree), n)
+        levels = _levels(out, width, degree)
+        levels[0].fill_(1)
+        for m in range(1, degree + 1):
+            begin = 0
+            for t, start in enumerate(_starts(width, m - 1)):
+                parents = levels[m - 1][:, start:]
+                target = levels[m][:, begin : begin + parents.shape[1]]
+                torch.mul(parents, columns[:, t : t + 1], out=target)
+                begin += parents.shape[1]
+        ctx.save_for_backward(columns, out)
+        ctx.degree = degree
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        columns, out = ctx.saved_tensors
+        width = columns.shape[1]
+        values, found = (_levels(y, width, ctx.degree) for y in (out, grad.clone()))
+        dcolumns = torch.zeros_like(columns)
+        for m in range(ctx.degree, 0, -1):
+            begin = 0
+            for t, start in enumerate(_starts(width, m - 1)):
+                parents = values[m - 1][:, start:]
+                down = found[m][:, begin : begin + parents.shape[1]]
+                dcolumns[:, t] += (down * parents).sum(dim=1)
+                found[m - 1][:, start:] += down * columns[:, t : t + 1]
+                begin += parents.shape[1]
+        return dcolumns.mT, None
+
+
+def _rows(x: Tensor, degree: int) -> int:
+    """Rows at a time."""
+    block = BLOCK_FEATURES_CUDA if x.is_cuda else BLOCK_FEATURES
+    return max(MIN_BLOCK, block // max(1, x.shape[0] * rank(x.shape[2], degree)))
+
+
+def _moments(key: Tensor, value: Tensor, degree: int) -> Tensor:
+    """U^T [V, 1], (batch, r, e + 1), over blocks of rows."""
+    value = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
+    size = _rows(key, degree)
+    parts = zip(key.split(size, dim=1), value.split(size, dim=1), strict=True)
+    first, *others = parts
+    moments = torch.bmm(monomials(first[0], degree), first[1])
+    for k, v in others:
+        moments = torch.baddbmm(moments, monomials(k, degree), v)
+    return moments
+
+
+def _spend(q: Tensor, moments: Tensor, degree: int) -> Tensor:
+    """Numerators and, last, denominators of (6): (batch, n_q, e + 1)."""
+    blocks = q.split(_rows(q, degree), dim=1)
+    return torch.cat([torch.bmm(monomials(block, degree).mT, moments) for block in blocks], dim=1)
+
+
+def _why_not_positive(degree: int, bound: float, polynomial: Polynomial) -> str:
+    eps = relative_error(degree, bound, polynomial)
+    said = (
+        f"fast_attention: a denominator is not positive. Logits may reach {bound:.3g}, where {polynomial} of degree "
+        f"{degree} "
+    )
+    if eps < 1:
+        return said + "should do: this type has too few digits, use float64"
+    safe = next((g for g in range(degree, LARGEST_DEGREE + 1) if relative_error(g, bound, polynomial) < 1), None)
+    if safe is None:
+        return said + f"is not near exp, nor is degree {LARGEST_DEGREE}: use `tensor_attention`"
+    return said + f"is not near exp; degree {safe} is safe, or use `tensor_attention`"

@@ -1,0 +1,134 @@
+"""The experiments at tiny sizes: every contender in its rows, and what their helpers find."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from assay.experiment import Run
+from methods.tensor_attention.experiments import (
+    _crossing,
+    crossing,
+    crossover,
+    error_grid,
+    estimates,
+    memory,
+    order_tradeoff,
+    precision,
+    rank_needed,
+    scaling,
+    trained,
+)
+from methods.tensor_attention.inputs import balanced, largest_bound, signs, uniform
+
+
+def run_of(experiment: object, **parameters: object) -> Run:
+    run = Run(experiment.name, "quick", seed=0, timed=experiment.timed)
+    experiment.function(run, **parameters)
+    return run
+
+
+def found(run: Run, metric: str, **setting: object) -> dict[str | None, float | None]:
+    return {
+        row.method: row.value for row in run.rows
+        if row.metric == metric and all(row.setting.get(k) == v for k, v in setting.items())
+    }  # fmt: skip
+
+
+def test_entries_never_pass_their_bound_and_signs_reach_it() -> None:
+    for x in (uniform(50, 3, 0.7, seed=1), signs(50, 3, 0.7, seed=1)):
+        assert all(float(y.abs().max()) <= 0.7 + 1e-6 for y in (x.q, *x.keys))
+    assert all(torch.equal(y.abs(), torch.full_like(y, 0.7)) for y in (x.q, *x.keys))
+    assert not torch.equal(uniform(5, 3, 1.0, seed=1).q, uniform(5, 3, 1.0, seed=2).q)
+
+
+def test_balanced_inputs_give_both_logits_half_of_the_weight() -> None:
+    q, (k1, k2), _ = balanced(4, 1.2)
+    weights = (torch.einsum("it,jt,lt->ijl", q, k1, k2) / 4).exp().flatten()
+    rare = weights > 1
+    assert float(weights[rare].sum() / weights.sum()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_bisection_finds_the_edge_and_refuses_where_there_is_none() -> None:
+    assert largest_bound(lambda b: b**2 <= 2) == pytest.approx(math.sqrt(2), rel=2e-6)
+    with pytest.raises(ValueError, match="no change"):
+        largest_bound(lambda b: True)
+
+
+def test_a_crossover_lies_on_the_line_between_sizes() -> None:
+    assert _crossing([32, 64, 128], [0.25, 0.5, 2.0]) == pytest.approx(64 * math.sqrt(2))
+    assert _crossing([32, 64, 128], [2.0, 0.5, 2.0]) == pytest.approx(64 * math.sqrt(2))
+    assert _crossing([32, 64], [1.5, 3.0]) == 32
+    assert math.isnan(_crossing([32, 64], [0.5, 0.9]))
+
+
+def test_races_name_both_algorithms_at_every_size_and_record_the_crossover() -> None:
+    run = run_of(crossover, pairs=2, sizes={2: [8, 64]})
+    for n in (8, 64):
+        assert set(found(run, "time_s", n=n)) == {"exact", "fast"}
+        assert found(run, "error", n=n)["fast"] <= 1e-3
+        assert found(run, "rank", n=n)[None] in [math.comb(2 + g, g) for g in (3, 4, 5)]
+    assert None in found(run, "crossover_n", d=2)
+    run = run_of(scaling, pairs=1, degree=2, fast=[16], exact=[8])
+    assert set(found(run, "time_s")) == {"exact", "fast"}
+
+
+def test_memory_grows_as_each_way_should() -> None:
+    run = run_of(memory, exact=[8, 16], naive=[8, 16], fast=[64])
+    small, large = (found(run, "peak_bytes", n=n, step="forward") for n in (8, 16))
+    assert 7 < large["naive"] / small["naive"] < 9
+    assert 3.5 < large["sdpa"] / small["sdpa"] < 4.5
+    assert 3.2 < large["loop"] / small["loop"] < 4.5
+    assert found(run, "peak_bytes", n=16, step="training")["exact"] > large["exact"]
+
+
+def test_no_error_uses_more_than_its_guarantee_and_errors_grow_with_entries() -> None:
+    run = run_of(error_grid, n=24, bounds=[0.5, 1.0, 2.0], degrees=[4])
+    errors = [found(run, "error", entry_bound=b)["fast"] for b in (0.5, 1.0, 2.0)]
+    assert errors[0] < errors[1] / 100 < errors[2] / 1e4
+    assert all(0 <= row.value <= 1 for row in run.rows if row.metric == "bound_used")
+
+
+def test_the_rank_grows_with_entries_and_the_guarantee_asks_for_more() -> None:
+    run = run_of(rank_needed, n=24, bounds=[1.0, 2.0])
+    small, large = (found(run, "rank", entry_bound=b) for b in (1.0, 2.0))
+    for name, certain in (("fast", "guarantee"), ("fast_taylor", "guarantee_taylor")):
+        assert small[name] < large[name] / 5
+        assert small[name] <= small[certain]
+        assert large[name] <= large[certain]
+
+
+def test_errors_cross_where_theory_says_and_later_on_random_signs() -> None:
+    reached = found(run_of(crossing, degrees=[4]), "entry_bound_reached")
+    for name, certain in (("fast", "guarantee"), ("fast_taylor", "guarantee_taylor")):
+        assert 1 <= reached[name] / reached[certain] <= 1.25
+        assert reached[f"{name}_random"] > reached[name]
+
+
+def test_the_higher_the_order_the_smaller_the_entries() -> None:
+    run = run_of(order_tradeoff, degree=4, tuples=512, queries=32)
+    reached = [found(run, "entry_bound_reached", order=k)["fast"] for k in (2, 3, 4)]
+    assert reached[0] > reached[1] > reached[2]
+    for order, bound in zip((2, 3, 4), reached, strict=True):
+        assert found(run, "logit_reached", order=order)["fast"] == pytest.approx(bound**order)
+
+
+def test_estimates_from_some_pairs_are_coarser() -> None:
+    run = run_of(estimates, n=48, multiples=[1])
+    errors = found(run, "error", terms=1)
+    assert errors["fast"] < 0.1 * min(errors["sampled"], errors["top_pairs"])
+
+
+def test_float32_has_fewer_digits() -> None:
+    run = run_of(precision, n=24, degree=8, bounds=[1.0])
+    errors = {name: found(run, "error", dtype=name)["fast"] for name in ("float32", "float64")}
+    assert errors["float64"] < errors["float32"] < 1e-4
+
+
+def test_every_network_is_trained_on_both_tasks() -> None:
+    run = run_of(trained, modulus=8, n=3, steps=3, batch=8, draws=200)
+    for task in ("match3", "match2"):
+        assert set(found(run, "balanced_accuracy", task=task)) == {"exact", "ordinary", "ordinary_wide"}
+    assert len(run.curves) == 6
