@@ -1,0 +1,163 @@
+"""A Deep Conjugate Direction Method for Iteratively Solving Linear Systems (Kaneda et al., ICML 2023).
+
+Conjugate gradients search along residuals, made A-conjugate. Here a network f proposes the direction, close to A^{-1} r
+but for its scale; a line search and A-orthogonalisation against the last s = 2 directions do the rest:
+
+    r_0 = b - A x_0;   for k = 1, 2, ...:
+        d   = f(r_{k-1} / ||r_{k-1}||)
+        d_k = d - sum_{i = k-s}^{k-1} (d' A d_i) / (d_i' A d_i) d_i
+        x_k = x_{k-1} + alpha d_k,   alpha = (r_{k-1}' d_k) / (d_k' A d_k)
+        r_k = b - A x_k;   stop when ||r_k|| <= tol ||b||
+
+The line search is exact, so the error's A-norm never grows, whatever f says; and the scale of f does not matter. The
+true A is in every step: a network that was trained on an empty box still converges on domains that it has never seen.
+With f(r) = r the iteration is CG.
+
+Training minimises what is left of r after one step (`loss`), over right-hand sides alone: there are no solutions to
+learn from.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.dcdm.poisson import Poisson
+
+Direction = Callable[[Any], Any]
+USELESS = 1e-6  # |r'd| / (||r|| ||d||) below which a direction is of no use
+
+
+@dataclass
+class Solution:
+    """What a solver returns.
+
+    x: the solution. residuals: ||r_k|| / ||b|| for k = 0, 1, ... converged: whether the last is <= tol. fallbacks:
+    iterations in which the direction was of no use, orthogonal to the residual or spanned by past ones, and the
+    residual itself was taken.
+    """
+
+    x: Any
+    residuals: list[float] = field(default_factory=list)
+    converged: bool = False
+    fallbacks: int = 0
+
+    @property
+    def iterations(self) -> int:
+        return len(self.residuals) - 1
+
+
+def solve(A: Any, b: Any, direction: Direction, *, tol: float = 1e-4, max_iterations: int = 1000,
+          memory: int | None = 2, callback: Callable[[Any], None] | None = None) -> Solution:  # fmt: skip
+    """Solve `A x = b` from x = 0, to ||b - A x|| <= tol ||b||.
+
+    Args:
+        A: symmetric, positive semi-definite; anything for which `A @ x` has the shape of x: a `Poisson` and tensors of
+            its grid, a scipy matrix and numpy vectors, a matrix of torch. Take float64: float32 stalls near 1e-6.
+        b: in the range of A. direction: f, from a residual of norm 1 to a direction of the same shape, of any scale.
+        memory: s, the number of past directions that a new one is made conjugate to; None for all of them.
+        callback: called with x after every iteration.
+    """
+    found = Solution(b * 0.0)
+    r, size = b, norm(b)
+    past: deque[tuple[Any, Any, float]] = deque(maxlen=memory)  # d_i, A d_i, d_i' A d_i
+    found.residuals.append(1.0 if size > 0 else 0.0)
+    while found.residuals[-1] > tol and found.iterations < max_iterations:
+        proposed = direction(r / norm(r))
+        d = conjugate(proposed, past)
+        # what is left of a proposal that past directions span is noise, of any angle: so its own norm counts too; and
+        # written like this, NaN is useless as well
+        if not abs(dot(r, d)) > USELESS * norm(r) * max(norm(d), norm(proposed)):
+            d = conjugate(r / norm(r), past)
+            found.fallbacks += 1
+        Ad = A @ d
+        curvature = dot(d, Ad)
+        found.x = found.x + (dot(r, d) / curvature) * d
+        r = b - A @ found.x
+        found.residuals.append(norm(r) / size)
+        past.append((d, Ad, curvature))
+        if callback:
+            callback(found.x)
+    found.converged = found.residuals[-1] <= tol
+    return found
+
+
+def conjugate(d: Any, past: Iterable[tuple[Any, Any, float]]) -> Any:
+    """d made A-orthogonal to past directions, which are so to one another; all coefficients are from the raw d."""
+    coefficients = [dot(d, Ad) / curvature for _, Ad, curvature in past]
+    for c, (other, _, _) in zip(coefficients, past, strict=True):
+        d = d - c * other
+    return d
+
+
+def dot(x: Any, y: Any) -> float:
+    return float(x.ravel() @ y.ravel())
+
+
+def norm(x: Any) -> float:
+    return math.sqrt(dot(x, x))
+
+
+class NetworkDirection:
+    """A network as the `direction` of `solve`: float32 inside, and nothing off the fluid or in the null space of A."""
+
+    def __init__(self, network: nn.Module, A: Poisson) -> None:
+        self.network, self.A = network.eval(), A
+
+    @torch.inference_mode()
+    def __call__(self, r: Tensor) -> Tensor:
+        return self.A.project(self.network(r.float().unsqueeze(0)).squeeze(0).to(r.dtype))
+
+
+def loss(A: Poisson, r: Tensor, f: Tensor, line_search: bool = True) -> Tensor:
+    """Mean over the batch of ||r - alpha A f||^2, alpha = r'f / f'Af: 1 where f is of no use, 0 where f ~ A^{-1} r.
+
+    r, f: (batch, *shape), ||r|| = 1. alpha is the step that is best in the A-norm, as in `solve`; the best one for the
+    residual's norm would be r'Af / ||Af||^2. The gradient goes through alpha. Without `line_search` alpha is 1: the
+    loss of a network that is to solve the system by itself.
+    """
+    Af = A @ f
+    if line_search:
+        alpha = (r * f).flatten(1).sum(1) / (f * Af).flatten(1).sum(1)
+        Af = Af * alpha.view(-1, *[1] * (f.dim() - 1))
+    return (r - Af).square().flatten(1).sum(1).mean()
+
+
+def train(network: nn.Module, A: Poisson, vectors: Tensor, *, steps: int, batch_size: int, lr: float,
+          generator: torch.Generator, line_search: bool = True) -> list[float]:  # fmt: skip
+    """Adam on `loss`, float32, its rate falling to 0 along a cosine. Returns the loss of every step.
+
+    vectors: (count, *shape), right-hand sides of norm 1 (`training_vectors`). The network keeps the weights of the
+    pass over them with the lowest mean loss. Gradients are cut to norm 1: a step near f'Af = 0 would undo the rest.
+    """
+    A = A.to(dtype=torch.float32)
+    network.train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    losses: list[float] = []
+    best, kept = math.inf, copy.deepcopy(network.state_dict())
+    while len(losses) < steps:
+        seen = len(losses)
+        for chosen in torch.randperm(len(vectors), generator=generator).split(batch_size):
+            r = vectors[chosen.to(vectors.device)]
+            optimizer.zero_grad()
+            value = loss(A, r, A.project(network(r)), line_search)
+            value.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(value.detach()))
+            if len(losses) == steps:
+                break
+        mean = sum(losses[seen:]) / (len(losses) - seen)
+        if mean < best:
+            best, kept = mean, copy.deepcopy(network.state_dict())
+    network.load_state_dict(kept)
+    return losses

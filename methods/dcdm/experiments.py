@@ -1,0 +1,284 @@
+"""The experiments of DCDM: iterations, seconds, and how both grow with the grid.
+
+Sizes are given as `scale`, the multiple of the training grid's side, where a network meets grids that it has not seen;
+`digits` is the number of orders by which the residual has to fall. Networks see the empty box alone, never a test's
+right-hand side. Where a metric is a mean over the three right-hand sides it is the geometric one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import cg as scipy_cg
+from scipy.sparse.linalg import spsolve
+
+from assay.experiment import MethodRows, Run, experiment
+from methods.dcdm.baselines import incomplete_cholesky, multigrid, one_shot, sine_transform_solve, smooth_ritz_vectors
+from methods.dcdm.dcdm import Solution, dot
+from methods.dcdm.network import DirectionNet
+from methods.dcdm.workloads import CLASSICAL, LONG, PATIENCE, Grid, Solve, Training, iterations_to, trained
+
+SYSTEMS = ["box", "disc", "boxes", "ellipse", "bunny", "sealed"]
+TIMED = ("cg", "deflated_pcg", "deflated_long", "ic_pcg", "amg_pcg")
+DIGITS = (4, 6)
+QUICK = dict(size=16, steps=200)
+STANDARD = dict(size=32, steps=800)
+SMALL_3D = dict(size=16, dim=3, steps=200, batch_size=8)
+PAPER = dict(size=64, dim=3, channels=16, steps=5000, vectors=20_000, ritz=2000, lr=1e-3)
+HAS_PYAMG = importlib.util.find_spec("pyamg") is not None
+
+
+CPU_BOUND, MOST_CELLS = ("ic_pcg", "amg_pcg"), 4_000_000
+
+
+def testable(run: Run, names: tuple[str, ...], cells: int) -> tuple[str, ...]:
+    """The names without those that cannot be run on so many cells, or without pyamg; the rows say why."""
+    left_out = set()
+    if "amg_pcg" in names and not HAS_PYAMG:
+        left_out.add("amg_pcg")
+        run.untested("amg_pcg needs pyamg, which is not installed", cells=cells)
+    if cells > MOST_CELLS:
+        left_out.update(CPU_BOUND)
+        run.untested(f"{' and '.join(CPU_BOUND)} run on the CPU, for minutes a solve on so many cells", cells=cells)
+    return tuple(name for name in names if name not in left_out)
+
+
+@experiment(
+    quick=dict(replicates=3, training=QUICK),
+    standard=dict(replicates=6, training=STANDARD),
+    gpu=dict(replicates=3, training=PAPER),
+    timeout=7200,
+)
+def training(run: Run, training: dict[str, Any]) -> None:
+    """The loss on the way, and seconds that a network takes before it solves anything: vectors and training."""
+    for name, line_search in (("dcdm", True), ("one_shot", False)):
+        with run.method(name) as m:
+            _, record = trained(run, Training(**training, line_search=line_search))
+            losses = np.array(record["losses"])
+            m["loss"] = losses[-max(1, len(losses) // 20) :].mean()
+            for part in ("vectors_s", "train_s"):
+                m.record(part, record[part], unit="s")
+            parts = np.array_split(losses, 40)
+            ends = np.cumsum([len(part) for part in parts])
+            m.curve("loss", x=ends.tolist(), y=[float(part.mean()) for part in parts], x_name="step")
+
+
+@experiment(
+    quick=dict(replicates=3, training=QUICK, scales=[1, 2], systems=["box", "disc", "bunny", "sealed"]),
+    standard=dict(replicates=6, training=STANDARD, scales=[1, 2, 4], systems=SYSTEMS),
+    gpu=dict(replicates=3, training=PAPER, scales=[1, 2, 4], systems=["box", "disc", "bunny"]),
+    timeout=7200,
+)
+def iterations(run: Run, training: dict[str, Any], scales: list[int], systems: list[str]) -> None:
+    """Iterations of every method on every system, and the share of solves in which a network misses the tolerance.
+
+    Weights are those of the smallest grid throughout. A missed solve counts as the 500 iterations that it was given.
+    """
+    network, _ = trained(run, Training(**training))
+    fluid_net, _ = trained(run, Training(**training, line_search=False))
+    dim = training.get("dim", 2)
+    for scale in scales:
+        names = testable(run, CLASSICAL, (scale * training["size"]) ** dim)
+        missed: dict[str, list[Solution]] = {"dcdm": [], "one_shot": []}
+        for name in systems:
+            grid = Grid(name, scale * training["size"], dim, run.device)
+            sides = grid.right_hand_sides(run.seed)
+            by_method: dict[str, Callable[[torch.Tensor], Solve]] = {
+                "dcdm": lambda _, grid=grid: grid.dcdm(network),
+                "one_shot": lambda _, grid=grid: partial(one_shot, grid.A, direction=grid.direction(fluid_net)),
+                **{method: partial(grid.classical, method) for method in names},
+            }
+            for method, solver in by_method.items():
+                with run.method(method, scale=scale, system=name) as m:
+                    found = [solver(b)(b=grid.vector(b), tol=1e-6) for b in sides.values()]
+                    if method in missed:
+                        missed[method] += found
+                    if method != "one_shot":
+                        counted(m, found)
+                    if scale == scales[0] and name in ("box", "bunny") and run.seed == 0:
+                        residual_curve(m, found[1])
+        for method, found in missed.items():
+            with run.method(method, scale=scale) as m:
+                for digits in DIGITS:
+                    share = np.mean([iterations_to(solution, digits) is None for solution in found])
+                    m.record(f"missed_{digits}", float(share), unit="share")
+                m["fallbacks"] = sum(solution.fallbacks for solution in found)
+
+
+def solutions(method: Solve, grid: Grid, sides: dict[str, torch.Tensor], tol: float = 1e-6) -> list[Solution]:
+    """Of every right-hand side."""
+    return [method(b=grid.vector(b), tol=tol) for b in sides.values()]
+
+
+def counted(m: MethodRows, found: list[Solution], all_digits: tuple[int, ...] = DIGITS) -> None:
+    """Rows `iterations_4` and `iterations_6`: geometric means over right-hand sides of iterations to 1e-4 and 1e-6."""
+    for digits in all_digits:
+        counts = [iterations_to(solution, digits) or PATIENCE for solution in found]
+        m.record(f"iterations_{digits}", float(np.exp(np.mean(np.log(counts)))), unit="iterations")
+
+
+def residual_curve(m: MethodRows, solution: Solution) -> None:
+    """Relative residual against iteration, at most 40 points."""
+    chosen = np.unique(np.linspace(0, solution.iterations, 40).astype(int))
+    m.curve("residual", x=chosen.tolist(), y=[solution.residuals[k] for k in chosen], x_name="iteration")
+
+
+@experiment(
+    quick=dict(replicates=3, training=QUICK, scales=[1], systems=["box", "disc", "bunny"]),
+    standard=dict(replicates=6, training=STANDARD, scales=[1], systems=SYSTEMS),
+    gpu=dict(replicates=3, training=PAPER, scales=[1], systems=["box", "disc", "bunny"]),
+    timeout=7200,
+)
+def conjugation(run: Run, training: dict[str, Any], scales: list[int], systems: list[str]) -> None:
+    """Iterations by the number of past directions that a new one is made conjugate to: none, two, all."""
+    network, _ = trained(run, Training(**training))
+    for scale in scales:
+        for name in systems:
+            grid = Grid(name, scale * training["size"], training.get("dim", 2), run.device)
+            sides = grid.right_hand_sides(run.seed)
+            for method, memory in (("dcdm_s0", 0), ("dcdm", 2), ("dcdm_all", None)):
+                with run.method(method, scale=scale, system=name) as m:
+                    counted(m, solutions(grid.dcdm(network, memory), grid, sides, 1e-4), (4,))
+
+
+@experiment(
+    quick=dict(replicates=3, training=QUICK, systems=["box", "bunny"]),
+    standard=dict(replicates=6, training=STANDARD, systems=SYSTEMS),
+)
+def energy(run: Run, training: dict[str, Any], systems: list[str]) -> None:
+    """`energy_ratio`: the largest e_k' A e_k / e_{k-1}' A e_{k-1} of an iteration, to a relative residual of 1e-6."""
+    network, _ = trained(run, Training(**training))
+    for name in systems:
+        grid = Grid(name, training["size"], training.get("dim", 2))
+        with run.method("dcdm", system=name) as m:
+            m["energy_ratio"] = max(
+                energy_ratio(grid, grid.dcdm(network), grid.vector(b)) for b in grid.right_hand_sides(run.seed).values()
+            )
+
+
+def energy_ratio(grid: Grid, method: Solve, b: np.ndarray) -> float:
+    first = len(grid.poisson.sealed)  # where constants cost no energy, the pressure of the first cell may be 0
+    exact = np.zeros_like(b)
+    exact[first:] = spsolve(grid.matrix[first:, first:].tocsc(), b[first:])
+    energies = [dot(exact, b)]
+
+    def observe(x: np.ndarray) -> None:
+        e = exact - x
+        energies.append(dot(e, grid.matrix @ e))
+
+    method(b=b, tol=1e-6, callback=observe)
+    return float(np.max(np.divide(energies[1:], energies[:-1])))
+
+
+@experiment(
+    standard=dict(replicates=5, training=STANDARD, sizes=[16, 32, 64], systems=["box", "disc", "bunny"]),
+    gpu=dict(replicates=3, training=PAPER, sizes=[16, 32, 64], systems=["box", "disc", "bunny"]),
+    timeout=7200,
+)
+def retrained(run: Run, training: dict[str, Any], sizes: list[int], systems: list[str]) -> None:
+    """Iterations on the grid that a network was trained on, a network for each size; equal steps for all sizes."""
+    dim = training.get("dim", 2)
+    for size in sizes:
+        network, record = trained(run, Training(**{**training, "size": size}))
+        for name in systems:
+            grid = Grid(name, size, dim, run.device)
+            sides = grid.right_hand_sides(run.seed)
+            with run.method("dcdm", size=size, system=name) as m:
+                counted(m, solutions(grid.dcdm(network), grid, sides))
+                m["loss"] = float(np.mean(record["losses"][-len(record["losses"]) // 20 :]))
+            with run.method("cg", size=size, system=name) as m:
+                counted(m, solutions(grid.classical("cg", next(iter(sides.values()))), grid, sides))
+
+
+@experiment(
+    standard=dict(replicates=5, training=SMALL_3D, scales=[1, 2], systems=["box", "bunny"]),
+    timeout=1800,
+)
+def three_dimensions(run: Run, training: dict[str, Any], scales: list[int], systems: list[str]) -> None:
+    """As `iterations`, on small cubes: 8 of the paper's 16 channels, and a fraction of its training."""
+    network, record = trained(run, Training(**training))
+    for scale in scales:
+        names = testable(run, CLASSICAL, (scale * training["size"]) ** 3)
+        for name in systems:
+            grid = Grid(name, scale * training["size"], 3)
+            sides = grid.right_hand_sides(run.seed)
+            with run.method("dcdm", scale=scale, system=name) as m:
+                counted(m, solutions(grid.dcdm(network), grid, sides))
+                m.record("train_s", record["train_s"], unit="s")
+            for method in names:
+                with run.method(method, scale=scale, system=name) as m:
+                    counted(m, [grid.classical(method, b)(b=grid.vector(b), tol=1e-6) for b in sides.values()])
+
+
+@experiment(
+    standard=dict(replicates=5, training=STANDARD, pairs=30,
+                  cases=[("box", 32, 4), ("box", 32, 6), ("box", 64, 4), ("box", 64, 6), ("bunny", 64, 4),
+                         ("box", 128, 4)]),
+    timed=True, timeout=1800,
+)  # fmt: skip
+def seconds(run: Run, training: dict[str, Any], cases: list[tuple[str, int, int]], pairs: int) -> None:
+    """Seconds of one solve, set-up apart. The right-hand side is the three waves; weights are those of one grid."""
+    network, _ = trained(run, Training(**training))
+    for name, size, digits in cases:
+        race_solvers(run, network, Grid(name, size), digits, pairs, size=size, system=name)
+
+
+@experiment(
+    gpu=dict(replicates=5, training=PAPER, cases=[("box", 64, 4), ("bunny", 128, 4), ("bunny", 256, 4)], pairs=30),
+    requires="gpu", timed=True, timeout=7200,
+)  # fmt: skip
+def seconds_gpu(run: Run, training: dict[str, Any], cases: list[tuple[str, int, int]], pairs: int) -> None:
+    """As `seconds`, in three dimensions on a GPU, and the memory of a solve. IC(0) and multigrid are the CPU's."""
+    network, _ = trained(run, Training(**training))
+    for name, size, digits in cases:
+        grid = Grid(name, size, 3, run.device)
+        race_solvers(run, network, grid, digits, pairs, size=size, system=name)
+        b = grid.right_hand_sides(run.seed)["modes"]
+        for method, solver in (("dcdm", grid.dcdm(network)), ("cg", grid.classical("cg", b))):
+            run.memory(method, partial(solver, b=b, tol=10.0**-digits), size=size, system=name, digits=digits)
+
+
+def race_solvers(run: Run, network: DirectionNet, grid: Grid, digits: int, pairs: int, **setting: Any) -> None:
+    b = grid.right_hand_sides(run.seed)["modes"]
+    v, tol = grid.vector(b), 10.0**-digits
+    contenders: dict[str, Callable[[], object]] = {"dcdm": partial(grid.dcdm(network), b=v, tol=tol)}
+    for name in testable(run, TIMED, b.numel()):
+        contenders[name] = partial(grid.classical(name, b), b=v, tol=tol)
+    if grid.on_cpu:
+        contenders["scipy_cg"] = partial(scipy_cg, grid.matrix, v, rtol=tol)
+        if setting["system"] == "box":
+            contenders["sine_transform"] = partial(sine_transform_solve, b.numpy())
+    run.race(contenders, pairs=pairs, digits=digits, **setting)
+
+
+@experiment(
+    standard=dict(replicates=5, training=STANDARD, sizes=[32, 64, 128], pairs=30),
+    timed=True, timeout=1800,
+)  # fmt: skip
+def parts(run: Run, training: dict[str, Any], sizes: list[int], pairs: int) -> None:
+    """Seconds of what solvers are made of, on the box: one direction or product, and what each prepares for a new A."""
+    network, _ = trained(run, Training(**training))
+    for size in sizes:
+        grid = Grid("box", size)
+        b = grid.right_hand_sides(run.seed)["modes"]
+        v, direction = grid.vector(b), grid.direction(network)
+        applied: dict[str, Callable[[], object]] = {
+            "dcdm": lambda direction=direction, v=v: direction(v),
+            "cg": lambda A=grid.A, v=v: A @ v,
+        }
+        applied["ic_pcg"] = partial(incomplete_cholesky(grid.matrix, grid.poisson.wavefront()), v)
+        prepared: dict[str, Callable[[], object]] = {
+            "ic_pcg": partial(incomplete_cholesky, grid.matrix, grid.poisson.wavefront()),
+            "deflated_pcg": partial(smooth_ritz_vectors, grid.poisson, b, 16),
+            "deflated_long": partial(smooth_ritz_vectors, grid.poisson, b, LONG),
+        }
+        if testable(run, ("amg_pcg",), b.numel()):
+            applied["amg_pcg"] = partial(multigrid(grid.matrix), v)
+            prepared["amg_pcg"] = partial(multigrid, grid.matrix)
+        run.race(applied, pairs=pairs, size=size, part="application")
+        run.race(prepared, pairs=max(1, pairs // 3), size=size, part="setup")
