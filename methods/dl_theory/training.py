@@ -1,0 +1,170 @@
+"""Many small perceptrons trained at once: networks are the leading dimension of every tensor.
+
+Networks of a batch never meet: each has its own weights, and the gradient of the sum of their losses is each one's own.
+So a grid of learning rates or a block of initialisations costs one loop, not one loop each.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datasets.images import Images
+from methods.dl_theory.activations import Activation
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+MOMENTUM, BATCH_SIZE = 0.9, 100
+
+
+@dataclass
+class Networks:
+    """Perceptrons of one shape. weights: L of (nets, n_in, n_out); biases: L of (nets, 1, n_out)."""
+
+    sigma: Activation
+    weights: list[Tensor]
+    biases: list[Tensor]
+
+    @classmethod
+    def draw(
+        cls, sigma: Activation, widths: list[int], nets: int, C_b: float, C_W: float,
+        generator: torch.Generator | None = None,
+    ) -> Networks:  # fmt: skip
+        """W ~ N(0, C_W / n_in), b ~ N(0, C_b), float32. widths: n_0, n_1, ..., n_L."""
+        weights, biases = [], []
+        for n_in, n_out in pairwise(widths):
+            weights.append(torch.randn(nets, n_in, n_out, generator=generator) * math.sqrt(C_W / n_in))
+            biases.append(torch.randn(nets, 1, n_out, generator=generator) * math.sqrt(C_b))
+        return cls(sigma, weights, biases)
+
+    def to(self, device: torch.device) -> Networks:
+        """The same networks on another device; draws are the same on all of them."""
+        return Networks(self.sigma, *([t.to(device) for t in group] for group in (self.weights, self.biases)))
+
+    @property
+    def depth(self) -> int:
+        return len(self.weights)
+
+    def parameters(self) -> list[Tensor]:
+        return [*self.weights, *self.biases]
+
+    def signals(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Inputs of each layer and its preactivations, L of (nets, N, n) each, for x (N, n_0) or (nets, N, n_0)."""
+        inputs, preactivations = [], []
+        signal = x.expand(len(self.weights[0]), *x.shape[-2:])
+        for W, b in zip(self.weights, self.biases, strict=True):
+            inputs.append(signal)
+            preactivations.append(torch.baddbmm(b, signal, W))
+            signal = self.sigma(preactivations[-1])
+        return inputs, preactivations
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Outputs (nets, N, n_L)."""
+        return self.signals(x)[1][-1]
+
+
+def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """Mean over a batch, (nets,), of logits (nets, N, classes) and y (N,)."""
+    nets, N, _ = outputs.shape
+    return F.cross_entropy(outputs.flatten(0, 1), y.repeat(nets), reduction="none").view(nets, N).mean(dim=1)
+
+
+def half_squares(outputs: Tensor, y: Tensor) -> Tensor:
+    """Half the sum of squares, (nets,): the loss whose gradient flow the NTK describes without a factor."""
+    return (outputs - y).square().sum(dim=(1, 2)) / 2
+
+
+def gradient_descent(
+    networks: Networks, x: Tensor, y: Tensor, loss: Loss, steps: int, lr: Tensor, rates: tuple[Tensor, Tensor],
+    momentum: float = 0.0, batch_size: int | None = None,
+) -> None:  # fmt: skip
+    """Train in place: W^(l) -= lr lambda_W^(l)/n_in m_W, b^(l) -= lr lambda_b^(l) m_b, m <- momentum m + gradient.
+
+    Args:
+        x, y: (N, n_0) and the targets of `loss`, shared by all networks.
+        lr: (nets,), a rate for each network.
+        rates: lambda_b and lambda_W by layer, (L,) each; see `criticality.depth_scaled_rates`.
+        batch_size: examples of a step, drawn anew; all where None.
+    """
+    parameters = networks.parameters()
+    for parameter in parameters:
+        parameter.requires_grad_()
+    step_W = [lr[:, None, None] * float(rate) / W.shape[1] for rate, W in zip(rates[1], networks.weights, strict=True)]
+    step_b = [lr[:, None, None] * float(rate) for rate in rates[0]]
+    moving = [torch.zeros_like(parameter) for parameter in parameters]
+    for _ in range(steps):
+        rows = slice(None)
+        if batch_size is not None:
+            rows = torch.randint(len(x), (batch_size,)).to(x.device)
+        gradients = torch.autograd.grad(loss(networks(x[rows]), y[rows]).sum(), parameters)
+        with torch.no_grad():
+            for parameter, size, mean, gradient in zip(parameters, step_W + step_b, moving, gradients, strict=True):
+                parameter.sub_(size * mean.mul_(momentum).add_(gradient))
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+@torch.no_grad()
+def accuracy(networks: Networks, x: Tensor, y: Tensor) -> Tensor:
+    """Percent right, (nets,). Outputs that are no numbers are wrong."""
+    outputs = networks(x)
+    right = (outputs.argmax(dim=2) == y) & outputs.isfinite().all(dim=2)
+    return 100 * right.float().mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classification of images as rows with |x|^2/n_0 = 1, a quarter of the training images held out for validation."""
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    classes: int
+
+    @classmethod
+    def of(cls, images: Images, device: torch.device) -> Task:
+        """Rows are centred by the mean training image and scaled to |x|^2 = n_0, as the kernel's first layer wants."""
+        centre = images.train_x.flatten(1).mean(dim=0)
+        train_x, test_x = (unit_rows(x.flatten(1) - centre) for x in (images.train_x, images.test_x))
+        kept = len(train_x) * 3 // 4  # a stratified split comes shuffled
+        parts = (
+            (train_x[:kept], images.train_y[:kept]), (train_x[kept:], images.train_y[kept:]), (test_x, images.test_y)
+        )  # fmt: skip
+        train, validation, test = ((x.to(device), y.to(device)) for x, y in parts)
+        return cls(train, validation, test, int(images.train_y.max()) + 1)
+
+
+def unit_rows(x: Tensor) -> Tensor:
+    """Rows scaled to |x|^2 = n_0."""
+    return F.normalize(x, dim=1) * math.sqrt(x.shape[1])
+
+
+def best_by_validation(
+    networks: Networks, task: Task, rates: tuple[Tensor, Tensor], lrs: list[float], steps: int, nets: int
+) -> dict[str, float]:
+    """Train `nets` networks at each learning rate of a grid, and report the rate of the best mean validation accuracy.
+
+    Args:
+        networks: len(lrs) * nets of them, those of a rate side by side.
+        rates: lambda_b and lambda_W by layer.
+    """
+    lr = torch.tensor(lrs, device=task.train[0].device).repeat_interleave(nets)
+    gradient_descent(networks, *task.train, cross_entropy, steps, lr, rates, MOMENTUM, BATCH_SIZE)
+    by_rate = accuracy(networks, *task.validation).view(len(lrs), nets).mean(dim=1)
+    best = int(by_rate.argmax())
+    test = accuracy(networks, *task.test).view(len(lrs), nets)[best].mean()
+    return {"accuracy": float(test), "validation_accuracy": float(by_rate[best]), "best_lr": lrs[best]}
+
+
+def width_of(parameters: int, depth: int, n_in: int, n_out: int) -> int:
+    """Hidden width at which depth layers have at most so many weights: (L-2) n^2 + (n_in + n_out) n."""
+    ends, inner = n_in + n_out, depth - 2
+    if inner == 0:
+        return parameters // ends
+    return int((math.sqrt(ends**2 + 4 * inner * parameters) - ends) / (2 * inner))
