@@ -1,0 +1,177 @@
+"""Direct Discriminative Optimization (Zheng et al., ICML 2025): a likelihood model is its own GAN discriminator.
+
+Maximum likelihood lets a model of limited capacity spread mass between the modes of the data. A GAN would sharpen it,
+but needs a discriminator and gradients through sampling. DDO needs neither: it keeps the pretrained model p_ref frozen
+and finetunes a copy p so that the ratio of the two likelihoods tells real data from samples of p_ref. With
+
+    r(x) = log p(x) - log p_ref(x),         discriminator d(x) = sigmoid(beta r(x)),
+
+    L(p) = - E_data log sigmoid(beta r)  -  alpha E_ref log sigmoid(-beta r)
+
+has its optimum, at alpha = beta = 1, in p = p_data: the discriminator *is* the new generator. Then p becomes the next
+p_ref (self-play). beta keeps the sigmoid of an image's large r from saturating, alpha weighs the two terms.
+
+A diffusion model has no r(x) at hand, but its evidence bound is an expectation over noise levels and noise,
+r ~ E[-Delta], Delta = ||F - F_hat||^2 - ||F_ref - F_hat||^2 (`methods/shared/diffusion.py` has F and its target F_hat).
+By Jensen's inequality the expectation may stand outside of -log sigmoid, so one draw of (sigma, noise) a sample, shared
+by both networks, bounds the loss from above:
+
+    L(p) <= - E_{sigma, noise} [ E_data log sigmoid(-beta Delta)  +  alpha E_ref log sigmoid(beta Delta) ].
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from methods.shared.diffusion import EDM, EMA, frozen, squared_errors, training_sigmas
+
+
+class LikelihoodModel(Protocol):
+    """A model whose likelihood is exact."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) (N,) of a batch (N, ...), in nats."""
+
+
+class Loss(Protocol):
+    """DDO's loss of a batch of real data (N, ...) and one of samples of the reference (M, ...)."""
+
+    def __call__(
+        self, model: nn.Module, reference: nn.Module, real: Tensor, fake: Tensor, alpha: float, beta: float
+    ) -> Tensor: ...
+
+
+def ddo_loss(real_log_ratio: Tensor, fake_log_ratio: Tensor, alpha: float, beta: float) -> Tensor:
+    """The loss of log-ratios r on real data (N,) and on samples of the reference (M,). Scalar.
+
+    log(1 - sigmoid(u)) is written log sigmoid(-u), which is finite where the first form overflows.
+    """
+    return -F.logsigmoid(beta * real_log_ratio).mean() - alpha * F.logsigmoid(-beta * fake_log_ratio).mean()
+
+
+def log_ratio(model: LikelihoodModel, reference: LikelihoodModel, x: Tensor) -> Tensor:
+    """r(x) (N,). The reference takes no gradient."""
+    with torch.no_grad():
+        of_reference = reference.log_prob(x)
+    return model.log_prob(x) - of_reference
+
+
+def likelihood_loss(
+    model: LikelihoodModel, reference: LikelihoodModel, real: Tensor, fake: Tensor, alpha: float, beta: float
+) -> Tensor:
+    """DDO's loss for models with exact likelihoods."""
+    return ddo_loss(log_ratio(model, reference, real), log_ratio(model, reference, fake), alpha, beta)
+
+
+def diffusion_log_ratio(model: EDM, reference: EDM, y: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+    """-Delta (N,): one draw's estimate of r(y), at noise levels sigma (N,) and noise (N, ...) shared by both networks.
+
+    The sum runs over all entries of y. Were the noise not shared, its variance would bury the difference.
+    """
+    with torch.no_grad():
+        of_reference = squared_errors(reference, y, sigma, noise)
+    return of_reference - squared_errors(model, y, sigma, noise)
+
+
+def diffusion_loss(model: EDM, reference: EDM, real: Tensor, fake: Tensor, alpha: float, beta: float) -> Tensor:
+    """DDO's loss for diffusion models: one noise level, of pretraining's distribution, and one noise a sample."""
+    both = torch.cat([real, fake])
+    ratio = diffusion_log_ratio(model, reference, both, training_sigmas(len(both), both.device), torch.randn_like(both))
+    return ddo_loss(ratio[: len(real)], ratio[len(real) :], alpha, beta)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a round finetunes: Adam at a constant rate, and an average of the weights, which is what is kept.
+
+    Attributes:
+        steps: optimizer steps of a round.
+        batch_size: real data of a step, and as many samples of the reference.
+        lr: Adam's learning rate.
+        half_life: of the average of weights, in steps.
+        pool_size: samples that are drawn from the reference at the start of a round.
+    """
+
+    steps: int
+    batch_size: int
+    lr: float
+    half_life: float
+    pool_size: int
+
+
+def finetune(model: nn.Module, loss: Callable[[nn.Module], Tensor], recipe: Recipe) -> nn.Module:
+    """A frozen copy of `model`, trained on `loss`, called anew in each step, and averaged over steps."""
+    trained = copy.deepcopy(model).requires_grad_(True)
+    average = EMA(trained, recipe.half_life)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=recipe.lr, fused=True)
+    for _ in range(recipe.steps):
+        optimizer.zero_grad()
+        loss(trained).backward()
+        optimizer.step()
+        average.update(trained)
+    return average.model
+
+
+def ddo_round(
+    reference: nn.Module, pool: Tensor, real: Callable[[int], Tensor], loss: Loss, alpha: float, beta: float,
+    recipe: Recipe,
+) -> nn.Module:  # fmt: skip
+    """One round: finetune a copy of the reference against a pool of its own samples.
+
+    Args:
+        pool: samples of the reference (M, ...).
+        real: draws a batch of real data of the given size.
+        loss: `likelihood_loss` or `diffusion_loss`.
+    """
+
+    def of_step(model: nn.Module) -> Tensor:
+        fake = pool[torch.randint(len(pool), (recipe.batch_size,), device=pool.device)]
+        return loss(model, reference, real(recipe.batch_size), fake, alpha, beta)
+
+    return finetune(reference, of_step, recipe)
+
+
+@dataclass(frozen=True)
+class Round:
+    """The model that a round has kept, its (alpha, beta), and its score on validation."""
+
+    model: nn.Module
+    alpha: float
+    beta: float
+    score: float
+
+
+def self_play(
+    model: nn.Module,
+    real: Callable[[int], Tensor],
+    sample: Callable[[nn.Module, int], Tensor],
+    loss: Loss,
+    candidates: Sequence[tuple[float, float]],
+    validate: Callable[[nn.Module], float],
+    recipe: Recipe,
+    rounds: int,
+) -> Iterator[list[Round]]:
+    """Rounds of DDO: each yields its candidates, best first, and the best is the next round's reference.
+
+    Args:
+        real, sample: draw n real data; n samples of a model by its ordinary sampler.
+        candidates: pairs (alpha, beta) that each round tries from the same reference and pool.
+        validate: a score on held-out data or a pool of its own, lower is better.
+    """
+    for _ in range(rounds):
+        reference = frozen(model)
+        pool = sample(reference, recipe.pool_size)
+        tried = []
+        for alpha, beta in candidates:
+            trained = ddo_round(reference, pool, real, loss, alpha, beta, recipe)
+            tried.append(Round(trained, alpha, beta, validate(trained)))
+        tried.sort(key=lambda candidate: candidate.score)
+        model = tried[0].model
+        yield tried
