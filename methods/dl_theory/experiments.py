@@ -155,7 +155,7 @@ def power_laws(run: Run, layers: list[int]) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], n=200, depth=20, nets=2_000),
+    quick=dict(replicates=3, datasets=[], n=200, depth=20, nets=1_000),
     standard=dict(replicates=6, datasets=[], n=1000, depth=100, nets=6_000),
 )
 def universality(run: Run, n: int, depth: int, nets: int) -> None:
@@ -178,7 +178,7 @@ def universality(run: Run, n: int, depth: int, nets: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], n=200, depth=11, nets=200),
+    quick=dict(replicates=3, datasets=[], n=200, depth=11, nets=100),
     standard=dict(replicates=6, datasets=[], n=1000, depth=21, nets=1_000),
 )
 def off_criticality(run: Run, n: int, depth: int, nets: int) -> None:
@@ -207,7 +207,7 @@ def off_criticality(run: Run, n: int, depth: int, nets: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], n=200, depth=6, nets=4_000, gammas=[0.0, 0.5, 0.95]),
+    quick=dict(replicates=3, datasets=[], n=200, depth=6, nets=2_000, gammas=[0.0, 0.5, 0.95]),
     standard=dict(replicates=6, datasets=[], n=200, depth=11, nets=50_000, gammas=[0.0, 0.5, 0.7, 0.9, 0.95]),
 )
 def skip_connections(run: Run, n: int, depth: int, nets: int, gammas: list[float]) -> None:
@@ -230,7 +230,7 @@ def skip_connections(run: Run, n: int, depth: int, nets: int, gammas: list[float
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], wide=500, n=100, nets=4_000),
+    quick=dict(replicates=3, datasets=[], wide=500, n=100, nets=1_000),
     standard=dict(replicates=6, datasets=[], wide=1000, n=100, nets=10_000),
 )
 def mutual_information(run: Run, wide: int, n: int, nets: int) -> None:
@@ -272,7 +272,7 @@ def mutual_information(run: Run, wide: int, n: int, nets: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], widths=[32, 64, 128, 256, 512], depth=3, nets=50),
+    quick=dict(replicates=3, datasets=[], widths=[32, 64, 128, 256, 512], depth=3, nets=20),
     standard=dict(replicates=6, datasets=[], widths=[32, 64, 128, 256, 512], depth=4, nets=1_000),
 )
 def ntk_at_initialisation(run: Run, widths: list[int], depth: int, nets: int) -> None:
@@ -343,7 +343,7 @@ def deep_training(run: Run, depths: list[int], n: int, steps: int, lrs: list[flo
 
 
 @experiment(
-    quick=dict(replicates=3, weights=5_000, depths=[2, 6, 32], steps=60, lrs=[0.3, 1.0, 3.0], nets=1),
+    quick=dict(replicates=3, weights=5_000, depths=[2, 6, 32], steps=50, lrs=[0.3, 1.0, 3.0], nets=1),
     standard=dict(replicates=6, weights=20_000, depths=[2, 3, 4, 6, 8, 12, 20, 32], steps=300,
                   lrs=[0.1, 0.3, 1.0, 3.0, 10.0], nets=2),
     gpu=dict(replicates=6, weights=1_000_000, depths=[2, 3, 4, 6, 8, 12, 20, 32, 64], steps=5000,
