@@ -103,7 +103,6 @@ def fluctuations(run: Run, widths: list[int], nets: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], n=50, layers=[5, 10, 50], nets=10_000),
     standard=dict(replicates=6, datasets=[], n=50, layers=[5, 10, 15, 50], nets=400_000),
 )
 def exact_width(run: Run, n: int, layers: list[int], nets: int) -> None:
@@ -121,7 +120,6 @@ def exact_width(run: Run, n: int, layers: list[int], nets: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], n=64, depth=8, nets=1_000),
     standard=dict(replicates=6, datasets=[], n=64, depth=32, nets=2_000),
 )
 def full_weights(run: Run, n: int, depth: int, nets: int) -> None:
@@ -272,7 +270,6 @@ def mutual_information(run: Run, wide: int, n: int, nets: int) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, datasets=[], widths=[32, 64, 128, 256, 512], depth=3, nets=20),
     standard=dict(replicates=6, datasets=[], widths=[32, 64, 128, 256, 512], depth=4, nets=1_000),
 )
 def ntk_at_initialisation(run: Run, widths: list[int], depth: int, nets: int) -> None:

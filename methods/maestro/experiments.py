@@ -36,7 +36,7 @@ LENET = dict(replicates=5, datasets=["fashion_mnist"], host="lenet", train_size=
 RESNET = dict(replicates=3, datasets=["fashion_mnist"], host="resnet18", train_size=58_000)
 
 
-@experiment(quick=dict(replicates=5, datasets=[], steps=2_000), standard=dict(replicates=10, datasets=[], steps=2_000))
+@experiment(quick=dict(replicates=3, datasets=[], steps=2_000), standard=dict(replicates=10, datasets=[], steps=2_000))
 def svd_recovery(run: Run, steps: int) -> None:
     """A linear target (6, 9) of rank 3 from the 9 unit vectors: `error` of the prefixes against its truncated SVD."""
     for name, ordered in LINEAR.items():
@@ -156,7 +156,7 @@ def lasso(run: Run, host: str, train_size: int, lambdas: list[float]) -> None:
     run.value("chosen_lambda", chosen, evidence="measured")
 
 
-@experiment(quick=DIGITS, standard=LENET, gpu=RESNET, timeout=36_000)
+@experiment(standard=LENET, gpu=RESNET, timeout=36_000)
 def single_pair(run: Run, host: str, train_size: int) -> None:
     """A cut pass a step, or a pass of the whole net before it; accuracy at full rank, without a lasso."""
     study = Study(run, host, train_size)
