@@ -10,6 +10,7 @@ and the outcome is committed as `methods/<slug>/tuned.json` with the budget that
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import math
 import random
@@ -33,7 +34,7 @@ Score = Callable[[str, dict[str, Scalar], int], float]
 
 
 def tune(root: Path, card: Card, trials: int) -> Path:
-    """Search each method's space at random; returns the path of `tuned.json`.
+    """Try as many settings of each method, drawn at random from its space; returns the path of `tuned.json`.
 
     Raises:
         AssayError: where the card has no `search`, or the paper no `validation_score`.
@@ -45,29 +46,36 @@ def tune(root: Path, card: Card, trials: int) -> Path:
     if score is None:
         raise AssayError(f"{module.__file__}: has no function validation_score(method, hyperparameters, seed)")
     torch.set_num_threads(1)  # as experiments run unless they say otherwise
-    with steps(f"{card.slug} tune", trials * len(card.search)) as advance:
-        best = {method: _search(score, method, space, trials, advance) for method, space in card.search.items()}
+    drawn = {method: _draw(method, space, trials) for method, space in card.search.items()}
+    with steps(f"{card.slug} tune", sum(map(len, drawn.values()))) as advance:
+        best = {method: _search(score, method, settings, advance) for method, settings in drawn.items()}
     path = root / "methods" / card.slug / "tuned.json"
     found = {"trials": trials, "first_seed": FIRST_SEED, "commit": git(root, "rev-parse", "HEAD"), "methods": best}
     write_atomically(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
     return path
 
 
-def _search(score: Score, method: str, space: dict[str, tuple[Scalar, ...]], trials: int,
-            advance: Callable[[], None]) -> dict[str, Any]:  # fmt: skip
-    """The best of `trials` random draws. A trial that diverges scores worst; it is not drawn again."""
+def _draw(method: str, space: dict[str, tuple[Scalar, ...]], trials: int) -> list[dict[str, Scalar]]:
+    """Settings at random, no two alike; all of them where the space has no more."""
+    every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
+    return random.Random(method).sample(every, min(trials, len(every)))
+
+
+def _search(score: Score, method: str, drawn: list[dict[str, Scalar]], advance: Callable[[], None]) -> dict[str, Any]:
+    """The best setting. One that diverges scores worst; no other is drawn in its place."""
     start, best_score, best = time.perf_counter(), -math.inf, None
-    for seed in range(FIRST_SEED, FIRST_SEED + trials):
-        draw = random.Random(f"{method} {seed}")
-        hyperparameters = {knob: draw.choice(values) for knob, values in space.items()}
+    for seed, hyperparameters in enumerate(drawn, FIRST_SEED):
         seed_everything(seed)
         value = score(method, hyperparameters, seed)
         if math.isfinite(value) and value > best_score:
             best_score, best = value, hyperparameters
         advance()
     if best is None:
-        raise AssayError(f"method {method}: none of {trials} trials gave a finite validation score; widen its 'search'")
-    return {"hyperparameters": best, "score": best_score, "seconds": round(time.perf_counter() - start, 1)}
+        raise AssayError(
+            f"method {method}: none of {len(drawn)} trials gave a finite validation score; widen its 'search'"
+        )
+    seconds = round(time.perf_counter() - start, 1)
+    return {"hyperparameters": best, "score": best_score, "trials": len(drawn), "seconds": seconds}
 
 
 def load_tuned(folder: Path, method: str) -> dict[str, Any]:

@@ -127,11 +127,11 @@ def test_a_new_paper_passes_its_own_tests_and_runs(checkout: Checkout) -> None:
 
 
 def test_tuning_gives_every_method_the_same_trials(checkout: Checkout) -> None:
-    card = CARD + "search: {good: {lr: [0.1, 1.0]}, bad: {lr: [0.1, 1.0, 10.0]}}\n"
+    card = CARD + "search: {good: {lr: [0.1, 1.0], width: [1, 2]}, bad: {lr: [0.1, 1.0, 10.0]}}\n"
     checkout.paper("toy", """
 def validation_score(method, hyperparameters, seed):
     with Path(__file__).with_name("log").open("a") as file:
-        file.write(f"{method} {seed}\\n")
+        file.write(f"{method} {seed} {sorted(hyperparameters.items())}\\n")
     return float("nan") if hyperparameters["lr"] == 10.0 else hyperparameters["lr"]
 
 @experiment(quick=dict())
@@ -139,12 +139,14 @@ def toy(run):
     with run.method("good") as m:
         m["lr"] = run.tuned("good")["lr"]
 """, card)  # fmt: skip
-    done = checkout.assay("tune", "toy", "--trials", "8")
+    done = checkout.assay("tune", "toy", "--trials", "3")
     assert done.returncode == 0, done.stderr
-    log = (checkout.root / "methods/toy/log").read_text().split("\n")[:-1]
-    assert sorted(log) == sorted(f"{method} {seed}" for method in ("good", "bad") for seed in range(1000, 1008))
+    log = [line.split(" ", 2) for line in (checkout.root / "methods/toy/log").read_text().splitlines()]
+    seeds = [(method, int(seed)) for method, seed, _ in log]
+    assert seeds == [(method, seed) for method in ("good", "bad") for seed in range(1000, 1003)]
+    assert len({(method, setting) for method, _, setting in log}) == 6
     tuned = json.loads((checkout.root / "methods/toy/tuned.json").read_text())
-    assert tuned["trials"] == 8
+    assert [tuned["trials"], *(best["trials"] for best in tuned["methods"].values())] == [3, 3, 3]
     assert {method: best["hyperparameters"]["lr"] for method, best in tuned["methods"].items()} == {
         "good": 1.0,
         "bad": 1.0,
