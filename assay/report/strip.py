@@ -122,9 +122,9 @@ class Strip:
 
 def _round_ends(low: float, high: float, low_size: float, high_size: float) -> tuple[float, float]:
     """Outward to two digits of the sizes, so that the ends of a strip can be read."""
-    steps = [10.0 ** (math.floor(math.log10(size)) - 1) for size in (low_size, high_size)]
-    ends = math.floor(low / steps[0]) * steps[0], math.ceil(high / steps[1]) * steps[1]
-    return float(f"{ends[0]:.6g}"), float(f"{ends[1]:.6g}")
+    digits = [1 - math.floor(math.log10(size)) for size in (low_size, high_size)]
+    ends = math.floor(low * 10.0 ** digits[0]), math.ceil(high * 10.0 ** digits[1])
+    return round(ends[0] * 10.0 ** -digits[0], digits[0]), round(ends[1] * 10.0 ** -digits[1], digits[1])
 
 
 def draw(strip: Strip, tone: str) -> Markup:

@@ -83,3 +83,11 @@ def test_numbers_in_another_unit_are_not_drawn() -> None:
 def test_no_drawing_needs_an_inline_style() -> None:
     drawn = draw(Strip(1.73, (1.69, 1.77), BAR, 1.0, (3.4,), "x"), "direction")
     assert not re.search(r"style=|<style|\son\w+=", drawn)
+
+
+def test_a_tolerance_far_below_its_target_still_has_a_width() -> None:
+    target, within = 0.172922390756, 1e-9
+    scale = Strip(target, None, Region(target - within, target + within, "")).scale()
+    assert scale is not None
+    assert scale.low < target - within < target + within < scale.high
+    assert 0 < scale(target - within) < scale(target) < scale(target + within) < 100
