@@ -14,7 +14,7 @@ from torch import Tensor
 from assay.measure.communication import count_communication
 from assay.measure.time import race
 from methods.oneflow.baselines import HandWritten, data_parallel, megatron, one_process
-from methods.oneflow.boxing import box, box_bytes, table_bytes
+from methods.oneflow.boxing import box, table_bytes
 from methods.oneflow.graph import mlp_step
 from methods.oneflow.ops import NdSignature
 from methods.oneflow.plan import Plan
@@ -55,8 +55,11 @@ def count_boxings(
         _check_boxing(out, tensor, target, consumers, rank, f"{source} -> {target}")
         expected = table_bytes(source, target, tensor.numel() * 4, len(producers), None if same else len(consumers))
         setting = {"pair": f"{source}->{target}", "devices": devices}
-        rows.append(_row("oneflow", "bytes", _sum_over_ranks(counter.sent_bytes), setting))
+        sent = _sum_over_ranks(counter.sent_bytes)
+        rows.append(_row("oneflow", "bytes", sent, setting))
         rows.append(_row("oneflow", "table_bytes", expected, setting))
+        if same and target.kind != "P":
+            rows.append(_row("oneflow", "peer_bytes", sent, setting))
     if same:
         rows += _count_dtensor(tensor, world_size)
     return rows if rank == 0 else []
@@ -86,10 +89,10 @@ def _check_boxing(
 
 
 def _count_dtensor(tensor: Tensor, world_size: int) -> list[Row]:
-    """`peer_bytes` of both methods on the pairs that DTensor has: it makes no partial values."""
+    """`peer_bytes` of the pairs that DTensor has: it makes no partial values."""
     from methods.oneflow.peers import DTensors
 
-    peer, rows, everyone = DTensors((world_size,)), [], tuple(range(world_size))
+    peer, rows = DTensors((world_size,)), []
     for source, target in itertools.product(ATTRIBUTES, ATTRIBUTES[:3]):
         value = peer.place(tensor, (source,))
         with count_communication() as counter:
@@ -97,8 +100,6 @@ def _count_dtensor(tensor: Tensor, world_size: int) -> list[Row]:
             moved.to_local()  # waits for it
         setting = {"pair": f"{source}->{target}", "devices": "same"}
         rows.append(_row("dtensor", "peer_bytes", _sum_over_ranks(counter.sent_bytes), setting))
-        ours = box_bytes(tuple(tensor.shape), source, target, everyone, everyone, 4)
-        rows.append(_row("oneflow", "peer_bytes", ours, setting))
     return rows
 
 
