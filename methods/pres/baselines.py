@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
 from methods.pres.pres import PRES, Update
-from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, Neighbors, Rows, last_occurrence
+from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, Neighbors, Rows, StreamModel, last_occurrence
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Step:
     z: Tensor
 
 
-class MemoryModel(nn.Module, ABC):
+class MemoryModel(StreamModel, ABC):
     """The five steps above; a model fills in `measure`, `embed` and `store`.
 
     Args:
@@ -158,20 +158,6 @@ class MemoryModel(nn.Module, ABC):
     def penalty(self, step: Step) -> Tensor | float:
         """What the correction adds to the loss."""
         return 0.0 if self.correction is None else self.correction.penalty(step.update, step.positive)
-
-    def reset(self) -> None:
-        """Forget the stream: memory, messages and statistics become zero."""
-        for buffer in self.buffers():
-            buffer.zero_()
-
-    def state(self) -> dict[str, Tensor]:
-        """A copy of everything that the stream has written."""
-        return {name: buffer.clone() for name, buffer in self.named_buffers()}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go back to a state."""
-        for name, buffer in self.named_buffers():
-            buffer.copy_(state[name])
 
 
 class MessageModel(MemoryModel):

@@ -13,16 +13,17 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch_geometric.nn import TransformerConv
 from torch_geometric.nn.models.tgn import IdentityMessage, LastAggregator, LastNeighborLoader, TGNMemory
 
 from datasets.temporal import EventStream
 from methods.pres.layers import MergeLayer
 from methods.shared.temporal import Batch
+from methods.shared.tgn_parts import TGNParts
 
 
-class PeerTGN(nn.Module):
+class PeerTGN(TGNParts):
     """TGN from torch-geometric's parts over one stream.
 
     Args:
@@ -74,22 +75,3 @@ class PeerTGN(nn.Module):
             loss.backward()
             optimizer.step()
             self.memory.detach()
-
-    def state(self) -> dict[str, object]:
-        """A copy of memory, waiting messages and neighbours."""
-        memory, near = self.memory, self.neighbors
-        return {
-            "memory": memory.memory.clone(), "last_update": memory.last_update.clone(),
-            "messages": (dict(memory.msg_s_store), dict(memory.msg_d_store)),
-            "neighbors": (near.neighbors.clone(), near.e_id.clone(), near.cur_e_id),
-        }  # fmt: skip
-
-    def restore(self, state: dict[str, object]) -> None:
-        """Go back to a state."""
-        memory, near = self.memory, self.neighbors
-        memory.memory.copy_(state["memory"])
-        memory.last_update.copy_(state["last_update"])
-        memory.msg_s_store, memory.msg_d_store = (dict(store) for store in state["messages"])
-        near.neighbors.copy_(state["neighbors"][0])
-        near.e_id.copy_(state["neighbors"][1])
-        near.cur_e_id = state["neighbors"][2]

@@ -21,11 +21,8 @@ an index is in range, for a GPU would have to be waited for; `TRITON_DEBUG=1` ma
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from contextlib import nullcontext
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -41,7 +38,7 @@ ALIGNED_BYTES = 256  # `rowaligned` moves its threads for rows at least this lon
 BLOCK_POSITIONS, BLOCK_WARPS = 1024, 4  # of naive and shift: eight loads in flight for each thread
 BLOCK_THREADS = 256  # of rowaligned
 MAPPINGS = ("naive", "shift", "rowaligned")
-# Triton decides when a kernel is declared, from this variable; `interpreted` sets it
+# Triton decides when a kernel is declared, from this variable; `methods.shared.interpreter` sets it
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -76,7 +73,7 @@ def gather(source: Tensor, index: Tensor, out: Tensor, mapping: str = "shift") -
     if mapping not in MAPPINGS:
         raise ValueError(f"gather: no mapping {mapping!r}; there are {', '.join(MAPPINGS)}")
     if not can_run(out):
-        raise RuntimeError("gather: the kernels need Triton and a GPU, or `interpreted()`; use `gather_twin` instead")
+        raise RuntimeError("gather: the kernels need Triton and a GPU, or its interpreter; use `gather_twin` instead")
     if source.element_size() not in _BITS or not (source.is_contiguous() and out.is_contiguous()):
         raise ValueError(
             f"gather: needs contiguous tensors with 1, 2, 4 or 8 bytes an element; got {source.dtype} with strides "
@@ -134,36 +131,6 @@ def _gather_by_row(source: Tensor, index: Tensor, out: Tensor, mapping: str) -> 
         ALIGN=width * source.element_size() >= ALIGNED_BYTES, LINE=line, ROWS=rows, THREADS=threads,
         num_warps=BLOCK_THREADS // 32,
     )  # fmt: skip
-
-
-def interpreted() -> ModuleType:
-    """This module once more, its kernels run by Triton's interpreter: on CPU tensors, exactly, slowly.
-
-    For checking the kernels where there is no GPU; a time taken there says nothing.
-
-    Raises:
-        RuntimeError: Triton is not installed.
-    """
-    if triton is None:
-        raise RuntimeError("interpreted: Triton is not installed (pip install triton)")
-    name = f"{__name__}_interpreted"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, __file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = os.environ.get("TRITON_INTERPRET")
-    os.environ["TRITON_INTERPRET"] = "1"
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        if before is None:
-            del os.environ["TRITON_INTERPRET"]
-        else:
-            os.environ["TRITON_INTERPRET"] = before
-    sys.modules[name] = module
-    return module
 
 
 if triton is not None:

@@ -16,6 +16,7 @@ from methods.pytorch_direct.baselines import Path, Resident, Staged, StagedPinne
 from methods.pytorch_direct.pytorch_direct import UnifiedTensor
 from methods.pytorch_direct.sampling import Batch, Graph, batches, graph_of
 from methods.pytorch_direct.training import LEARNING_RATE, GraphSAGE, Rows, in_turn, prefetched, train
+from methods.shared.interpreter import interpreted
 
 Call = Callable[[], object]
 
@@ -104,7 +105,7 @@ class Interpreted(Path):
         self.mapping = mapping
 
     def gather_into(self, out: Tensor, index: Tensor) -> Tensor:
-        return kernels.interpreted().gather(self.features, index, out, self.mapping)
+        return interpreted(kernels).gather(self.features, index, out, self.mapping)
 
 
 def cpu_seconds(run: Run, contenders: Mapping[str, Call], pairs: int) -> None:

@@ -11,8 +11,6 @@ optimiser are those of our SEMBA, and so are the nodes that a batch asks for.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import TransformerConv
@@ -20,6 +18,7 @@ from torch_geometric.nn.models.tgn import IdentityMessage, LastNeighborLoader, M
 
 from datasets.temporal import EventStream
 from methods.shared.temporal import Batch, NeighborIndex
+from methods.shared.tgn_parts import TGNParts
 
 
 class SheetGRU(nn.Module):
@@ -37,7 +36,7 @@ class SheetGRU(nn.Module):
         """`TGNMemory` calls this when it is made."""
 
 
-class PeerSEMBA(nn.Module):
+class PeerSEMBA(TGNParts):
     """SEMBA from torch-geometric's parts; the methods that `methods.semba.training` asks of a model.
 
     Args:
@@ -59,12 +58,12 @@ class PeerSEMBA(nn.Module):
             2 * memory_dim, out_channels // heads, heads=heads, dropout=dropout, edge_dim=time_dim + 1
         )
         self.head = nn.Linear(2 * out_channels, num_scores)
-        self.near = LastNeighborLoader(stream.num_nodes, size=num_neighbors, device=stream.src.device)
+        self.neighbors = LastNeighborLoader(stream.num_nodes, size=num_neighbors, device=stream.src.device)
         self.row = torch.empty(stream.num_nodes, dtype=torch.int64, device=stream.src.device)
         self.to(stream.src.device)
 
     def embed(self, nodes: Tensor, index: NeighborIndex, first: int, last: int) -> tuple[Tensor, None]:
-        asked, (involved, edge_index, event) = nodes, self.near(nodes)
+        asked, (involved, edge_index, event) = nodes, self.neighbors(nodes)
         memory, last_update = self.memory(torch.cat([involved, involved + self.num_nodes]))
         x = torch.cat(memory.chunk(2), dim=1)
         time = torch.stack(last_update.chunk(2)).amax(0)
@@ -77,30 +76,7 @@ class PeerSEMBA(nn.Module):
         src, dst, t, size = double_cover(batch, self.num_nodes)
         with torch.no_grad():  # what is kept carries no gradient
             self.memory.update_state(src, dst, t.long(), size)
-        self.near.insert(batch.src, batch.dst)
-
-    def reset(self) -> None:
-        self.memory.reset_state()
-        self.near.reset_state()
-
-    def state(self) -> dict[str, Any]:
-        """A copy of memories, waiting messages and neighbours."""
-        memory, near = self.memory, self.near
-        return {
-            "memory": memory.memory.clone(), "last_update": memory.last_update.clone(),
-            "messages": (dict(memory.msg_s_store), dict(memory.msg_d_store)),
-            "neighbors": (near.neighbors.clone(), near.e_id.clone(), near.cur_e_id),
-        }  # fmt: skip
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
-        memory, near = self.memory, self.near
-        memory.memory.copy_(state["memory"])
-        memory.last_update.copy_(state["last_update"])
-        memory.msg_s_store, memory.msg_d_store = (dict(store) for store in state["messages"])
-        near.neighbors.copy_(state["neighbors"][0])
-        near.e_id.copy_(state["neighbors"][1])
-        near.cur_e_id = state["neighbors"][2]
+        self.neighbors.insert(batch.src, batch.dst)
 
 
 def double_cover(batch: Batch, num_nodes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

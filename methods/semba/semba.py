@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.semba.layers import NeighborAttention, TimeEncoder
-from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex
+from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, StreamModel
 
 FRIENDS, ENEMIES = 0, 1
 
@@ -140,7 +140,7 @@ class SignedMemory(nn.Module):
         self.waiting[m, nodes] = True
 
 
-class TemporalModel(nn.Module):
+class TemporalModel(StreamModel):
     """Memory, attention and head: SEMBA with `BALANCE`, TGN with one memory.
 
     Args:
@@ -193,20 +193,6 @@ class TemporalModel(nn.Module):
     def commit(self, batch: Batch, measured: Measured) -> None:
         """Insert the batch. `measured` must hold the ends of all of its events."""
         self.memory.commit(batch, measured)
-
-    def reset(self) -> None:
-        """Forget the stream: memories and messages become zero."""
-        for buffer in self.buffers():
-            buffer.zero_()
-
-    def state(self) -> dict[str, Tensor]:
-        """A copy of everything that the stream has written."""
-        return {name: buffer.clone() for name, buffer in self.named_buffers()}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go back to a state."""
-        for name, buffer in self.named_buffers():
-            buffer.copy_(state[name])
 
 
 class SEMBA(TemporalModel):

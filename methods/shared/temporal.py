@@ -1,7 +1,7 @@
 """What memory models of temporal graphs share, without a Python loop over events.
 
-Batches, the last occurrence of a node, recent neighbours; the pieces of a model that autograd alone makes slow; and
-the area under the ROC curve.
+Batches, the last occurrence of a node, recent neighbours; the state of a model; the pieces of one that autograd alone
+makes slow; and the area under the ROC curve.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.temporal import EventStream
 
@@ -157,6 +157,24 @@ def _latest(begin: Tensor, end: Tensor, n: int | None) -> tuple[Tensor, Tensor]:
     owner = torch.repeat_interleave(count)
     last = count.cumsum(0)  # one past a range's last slot of the list
     return owner, torch.arange(len(owner), device=begin.device) + (end - last).index_select(0, owner)
+
+
+class StreamModel(nn.Module):
+    """A model whose buffers are what a stream has written, and zero before it."""
+
+    def reset(self) -> None:
+        """Forget the stream: memory, messages and statistics become zero."""
+        for buffer in self.buffers():
+            buffer.zero_()
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything that the stream has written."""
+        return {name: buffer.clone() for name, buffer in self.named_buffers()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go back to a state."""
+        for name, buffer in self.named_buffers():
+            buffer.copy_(state[name])
 
 
 class CosineOfTime(torch.autograd.Function):

@@ -17,11 +17,8 @@ least 16, with zeros.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
 from contextlib import nullcontext
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -32,7 +29,7 @@ try:
 except ImportError:  # not on every platform; the twin takes over
     triton = tl = None
 
-# Triton decides when a kernel is declared, from this variable; `interpreted` sets it
+# Triton decides when a kernel is declared, from this variable; `methods.shared.interpreter` sets it
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BLOCK_Q, BLOCK_L = (16, 16) if INTERPRETED else (64, 64)
 WARPS = 4
@@ -93,7 +90,7 @@ def _check(q: Tensor, v: Tensor) -> None:
     if not can_run(q, v):
         raise RuntimeError(
             f"kernels: {q.dtype} of widths {q.shape[-1]} and {v.shape[-1]} on {q.device} has no kernel here: they need "
-            f"Triton, a GPU (or `interpreted()`), 16 or 32 bits and widths up to {LARGEST_WIDTH}"
+            f"Triton, a GPU (or its interpreter), 16 or 32 bits and widths up to {LARGEST_WIDTH}"
         )
 
 
@@ -110,38 +107,8 @@ def _on(q: Tensor) -> torch.cuda.device | nullcontext[None]:
     return torch.cuda.device(q.device) if q.is_cuda else nullcontext()
 
 
-def interpreted() -> ModuleType:
-    """This module once more, its kernels run by Triton's interpreter: on CPU tensors, exactly, slowly.
-
-    For checking the kernels where there is no GPU; a time taken there says nothing.
-
-    Raises:
-        RuntimeError: Triton is not installed.
-    """
-    if triton is None:
-        raise RuntimeError("interpreted: Triton is not installed (pip install triton)")
-    name = f"{__name__}_interpreted"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, __file__)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = os.environ.get("TRITON_INTERPRET")
-    os.environ["TRITON_INTERPRET"] = "1"
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        if before is None:
-            del os.environ["TRITON_INTERPRET"]
-        else:
-            os.environ["TRITON_INTERPRET"] = before
-    sys.modules[name] = module
-    return module
-
-
 if triton is not None:
-    # not tl.max and tl.sum: those are declared when Triton is imported, and would not follow `interpreted`
+    # not tl.max and tl.sum: those are declared when Triton is imported, and would not follow `interpreted(...)`
     @triton.jit
     def _larger(a, b):
         return tl.maximum(a, b)

@@ -14,6 +14,7 @@ from methods.pytorch_direct.baselines import Resident, Staged, StagedPinned
 from methods.pytorch_direct.kernels import MAPPINGS, is_shifted
 from methods.pytorch_direct.pytorch_direct import UnifiedTensor
 from methods.pytorch_direct.workloads import distinct_rows, host_table
+from methods.shared.interpreter import interpreted
 
 CUDA = torch.cuda.is_available()
 needs_triton = pytest.mark.skipif(kernels.triton is None, reason="Triton is not installed")
@@ -26,7 +27,7 @@ def gather(x: Tensor, index: Tensor, mapping: str) -> Tensor:
     if CUDA:
         with UnifiedTensor(x, "cuda", mapping) as unified:
             return unified.gather_into(blank(len(index), x, "cuda"), index).cpu()
-    return kernels.interpreted().gather(x, index, blank(len(index), x), mapping)
+    return interpreted(kernels).gather(x, index, blank(len(index), x), mapping)
 
 
 def blank(rows: int, x: Tensor, device: str = "cpu") -> Tensor:
@@ -89,7 +90,7 @@ if kernels.triton is not None:
     import triton.language as tl
 
     # declared as the interpreter's, whatever the order of imports: it calls the kernel's own map
-    _shifted_column = kernels.interpreted().shifted_column
+    _shifted_column = interpreted(kernels).shifted_column
 
     def _count_writes(index, writes, columns, positions, width, place, LINE: tl.constexpr, BLOCK: tl.constexpr):
         position = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -154,7 +155,7 @@ def test_compiled_for_a_gpu_a_warp_takes_32_neighbours_one_for_each_thread() -> 
 @needs_triton
 def test_what_the_kernels_cannot_do_is_refused() -> None:
     x, index = table(33), indices()["random"]
-    module = kernels.interpreted()
+    module = interpreted(kernels)
     with pytest.raises(ValueError, match="no mapping 'diagonal'"):
         module.gather(x, index, blank(ROWS_OUT, x), "diagonal")
     with pytest.raises(ValueError, match="contiguous"):

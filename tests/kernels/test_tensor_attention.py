@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from methods.shared.interpreter import interpreted
 from methods.tensor_attention import kernels, tensor_attention
 from methods.tensor_attention.baselines import loop_attention, naive_attention, sdpa_attention
 from methods.tensor_attention.inputs import uniform
@@ -32,7 +33,7 @@ def on_kernel(name: str, *given: Tensor, scale: float) -> tuple[Tensor, ...]:
     """By the kernel: compiled where there is a GPU, else in the interpreter."""
     if CUDA:
         return tuple(y.cpu() for y in getattr(kernels, name)(*(x.cuda() for x in given), scale))
-    return getattr(kernels.interpreted(), name)(*given, scale)
+    return getattr(interpreted(kernels), name)(*given, scale)
 
 
 def exact(x: list[Tensor], grad: Tensor, scale: float) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -124,7 +125,7 @@ def test_without_a_gpu_or_the_interpreter_the_kernels_say_so_and_the_twin_runs()
 
 @needs_triton
 def test_kernels_take_16_or_32_bits_and_widths_up_to_128() -> None:
-    module = kernels.interpreted()
+    module = interpreted(kernels)
     narrow, wide = torch.zeros(1, 2, 128), torch.zeros(1, 2, 129)
     assert module.can_run(narrow, narrow)
     assert not module.can_run(narrow.double(), narrow.double())

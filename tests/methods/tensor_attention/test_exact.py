@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from assay.measure.memory import live_tensor_peak
+from methods.shared.interpreter import interpreted
 from methods.tensor_attention import kernels, tensor_attention
 from methods.tensor_attention import tensor_attention as exact_attention
 from methods.tensor_attention.baselines import loop_attention, naive_attention, sampled_attention, sdpa_attention
@@ -141,7 +142,7 @@ def test_where_the_kernels_run_they_are_used(monkeypatch: pytest.MonkeyPatch) ->
     calls = []
 
     def spy(name: str) -> object:
-        return lambda *given: (calls.append(name), getattr(kernels.interpreted(), name)(*given))[1]
+        return lambda *given: (calls.append(name), getattr(interpreted(kernels), name)(*given))[1]
 
     for name in ("forward", "backward"):
         monkeypatch.setattr(MODULE.kernels, name, spy(name))
