@@ -11,6 +11,8 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+from assay.processes import set_threads
+
 Call = Callable[[], object]
 
 
@@ -37,7 +39,7 @@ def set_up(name: str) -> Call:
     import torch
 
     slug, _, function = name.partition(".")
-    torch.set_num_threads(1)
+    set_threads(1)
     torch.manual_seed(0)
     return getattr(importlib.import_module(f"methods.{slug}.hotpaths"), function)()
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from assay.errors import JobError
 from assay.network import INTERFACE, Network, enter, wired
-from assay.processes import die_with_parent
+from assay.processes import die_with_parent, set_threads
 
 EXIT_GRACE_S = 5.0  # for a rank that has reported to close its process group
 CAUSE_GRACE_S = 0.5  # for a rank's death to show, once another rank has lost its connection to it
@@ -46,7 +46,7 @@ def run_ranks(
     """Run `fn(rank, world_size, *args)` in `world_size` processes and return its results, by rank.
 
     fn: a top-level function; `args` and results are pickled (tensors by value). In each rank the default
-    process group of `backend` is ready, torch has `threads` threads, and the environment is the caller's. On
+    process group of `backend` is ready, torch and BLAS have `threads` threads, and the environment is the caller's. On
     "nccl" rank r has GPU r. timeout: s, from the call to the last result. network: the speed of the wire
     between ranks, which is otherwise the machine's memory ("gloo" only).
 
@@ -200,7 +200,7 @@ def _run(rank: int, work: bytes, folder: str, world_size: int, backend: str, tim
 
     stack = (Path(folder) / f"stack-{rank}").open("w")
     faulthandler.register(signal.SIGUSR1, file=stack)
-    torch.set_num_threads(threads)
+    set_threads(threads)
     if backend == "nccl":
         torch.cuda.set_device(rank)
     elif sys.platform == "linux":

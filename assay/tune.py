@@ -19,11 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from assay.card import Card, Scalar
 from assay.errors import AssayError
 from assay.experiment import seed_everything
+from assay.processes import set_threads
 from assay.provenance import git
 from assay.record import write_atomically
 from assay.terminal import steps
@@ -45,7 +44,7 @@ def tune(root: Path, card: Card, trials: int) -> Path:
     score: Score | None = getattr(module, "validation_score", None)
     if score is None:
         raise AssayError(f"{module.__file__}: has no function validation_score(method, hyperparameters, seed)")
-    torch.set_num_threads(1)  # as experiments run unless they say otherwise
+    set_threads(1)  # as experiments run unless they say otherwise
     drawn = {method: _draw(method, space, trials) for method, space in card.search.items()}
     with steps(f"{card.slug} tune", sum(map(len, drawn.values()))) as advance:
         best = {method: _search(score, method, settings, advance) for method, settings in drawn.items()}

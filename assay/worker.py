@@ -19,7 +19,7 @@ from assay.errors import DataError, JobError, RecordError
 from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
 from assay.network import network_reason
-from assay.processes import die_with_parent
+from assay.processes import die_with_parent, set_threads
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
 
 STATE = ".assay"
@@ -125,7 +125,7 @@ def _run(job: Job) -> Outcome:
     reason = trace = None
     try:
         experiment = _experiment(job)
-        _set_threads(job.threads)
+        set_threads(job.threads)
         seed_everything(job.seed)
         reason = unmet(experiment)
         if reason is None:
@@ -154,12 +154,6 @@ def _only_untested(rows: list[Row]) -> str | None:
     if rows and all(row.metric == "untested" for row in rows):
         return rows[0].reason
     return None
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
 
 
 def unmet(experiment: Experiment) -> str | None:

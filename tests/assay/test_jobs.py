@@ -220,6 +220,40 @@ def not_timed(run):
     assert "timed=True" in (refused.reason or "")
 
 
+def test_torch_and_blas_have_the_threads_of_the_job(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    checkout.paper(
+        "toy",
+        """
+def threads(run):
+    import numpy, threadpoolctl, torch
+    import scipy.linalg
+    with run.method("good") as m:
+        m["torch"] = torch.get_num_threads()
+        blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+        m["fewest"], m["most"] = min(blas), max(blas)
+
+@experiment(quick=dict())
+def toy(run):
+    threads(run)
+
+@experiment(quick=dict(), threads=2)
+def two(run):
+    threads(run)
+
+@experiment(quick=dict(), timed=True)
+def timed(run):
+    threads(run)
+""",
+    )
+    done = checkout.assay("run", "toy")
+    assert done.returncode == 0, done.stderr
+    found = {(row["experiment"], row["metric"]): row["value"] for row in result(checkout)["rows"]}
+    found = {key: value for key, value in found.items() if key[1] != "wall_s"}
+    wanted = {"toy": 1, "two": 2, "timed": 1}
+    assert found == {(name, metric): n for name, n in wanted.items() for metric in ("torch", "fewest", "most")}
+
+
 def test_what_is_cached_is_built_once_for_a_seed(checkout: Checkout) -> None:
     checkout.paper("toy", LOGGING + """
 def teacher(run):
