@@ -247,7 +247,7 @@ class Reported(_Strict):
 class Figure(_Strict):
     """A plot of measurements: `y` against the knob (or curve) `x`, one line for each value of `by`.
 
-    Of kind `scatter`: the points of the artifact `y`, one panel for each value of `by`.
+    Of kind `scatter` or `images`: the points or images of the artifact `y`, one panel for each value of `by`.
     """
 
     title: str
@@ -256,7 +256,7 @@ class Figure(_Strict):
     y: _NAME
     by: _NAME = "method"
     where: dict[str, Scalar] = {}
-    kind: Literal["line", "bars", "scatter"] = "line"
+    kind: Literal["line", "bars", "scatter", "images"] = "line"
     log_x: bool = False
     log_y: bool = False
     x_label: str = ""
@@ -264,9 +264,10 @@ class Figure(_Strict):
 
     @model_validator(mode="after")
     def _fields_fit_the_kind(self) -> Self:
-        if self.kind == "scatter" and (self.x or self.log_x or self.log_y):
-            raise ValueError("a scatter draws the artifact y, whose points have their own x: remove x, log_x, log_y")
-        if self.kind != "scatter" and not self.x:
+        samples = self.kind in ("scatter", "images")
+        if samples and (self.x or self.log_x or self.log_y):
+            raise ValueError(f"a figure of kind {self.kind} draws the artifact y as it is: remove x, log_x, log_y")
+        if not samples and not self.x:
             raise ValueError(f"a figure of kind {self.kind} needs x, the knob or the curve's x_name")
         return self
 

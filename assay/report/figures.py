@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +15,16 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from assay.card import Figure
-from assay.errors import RecordError
 from assay.record import Artifact, Result, Row, Scalar
 from assay.report.numbers import number
-from assay.report.svg import INK, MARKERS, SERIES, STYLE, SURFACE, inline_svg, printable
+from assay.report.samples import NOTES, draw_panels, samples_of
+from assay.report.svg import INK, MARKERS, SERIES, STYLE, SURFACE, WIDTH, inline_svg, short_label
 from assay.report.tables import WITHOUT_METHOD, Summary, order, scalar_text, setting_text, summarise
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-MOST_SCATTERED = 500  # points of one panel: enough to see a density, few enough for a phone
 MOST_POINTS = 40  # of one line; a curve of a thousand epochs says no more with a thousand points
 _ALL = "all"  # the one line of measurements that the figure's `by` does not tell apart
-_WIDTH, _HEIGHT = 5.6, 3.4  # inches: the labels are still read on a screen of 360 px
+_HEIGHT = 3.4  # inches
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,8 @@ class Drawing:
 
 def draw(figure: Figure, result: Result, methods: Sequence[str], prefix: str) -> Drawing | None:
     """Draw one figure of a card, or None where the result holds nothing for it. `prefix` makes its ids unique."""
-    if figure.kind == "scatter":
-        return _draw_scatter(figure, result, methods, prefix)
+    if figure.kind in NOTES:
+        return _draw_samples(figure, result, methods, prefix)
     points, unit = _points(figure, result)
     if not points:
         return None
@@ -134,57 +132,20 @@ def _lines(points: list[Row], figure: Figure, methods: Sequence[str]) -> list[Li
     ]
 
 
-def _draw_scatter(figure: Figure, result: Result, methods: Sequence[str], prefix: str) -> Drawing | None:
-    """One panel for each value of `by`: the points of its first replicate, all panels on the same axes."""
+def _draw_samples(figure: Figure, result: Result, methods: Sequence[str], prefix: str) -> Drawing | None:
+    """One panel for each value of `by`: the samples of its first replicate."""
     found: dict[Scalar, np.ndarray] = {}
     for artifact in result.artifacts:
         name = _knob(artifact, figure.by)
         wanted = all(_knob(artifact, knob) == value for knob, value in figure.where.items())
         if (artifact.experiment, artifact.name, artifact.seed) == (figure.experiment, figure.y, 0) and wanted:
-            found[_ALL if name is None else name] = _points_of(artifact)
+            found[_ALL if name is None else name] = samples_of(artifact, figure.kind)
     if not found:
         return None
     known = [name for name in methods if name in found] if figure.by == "method" else []
     names = known + sorted((name for name in found if name not in known), key=order)
-    panels = {_line_name(figure, name): found[name] for name in names}
-    return Drawing(
-        figure, result.profile, figure.x_label, figure.y_label, _panels(figure, panels, prefix), [], [], [], [],
-        [f"At most {MOST_SCATTERED} points of the first replicate in each panel; all panels have the same axes."],
-    )  # fmt: skip
-
-
-def _points_of(artifact: Artifact) -> np.ndarray:
-    with np.load(io.BytesIO(base64.b64decode(artifact.npz_base64)), allow_pickle=False) as arrays:
-        points: np.ndarray = arrays["points"] if "points" in arrays.files else np.empty(0)
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise RecordError(
-            f"artifact {artifact.name!r} of {artifact.experiment}: a scatter draws its array `points`, "
-            "finite and of shape (n, 2)"
-        )
-    return points[:MOST_SCATTERED].astype(float)
-
-
-def _panels(figure: Figure, panels: dict[str, np.ndarray], prefix: str) -> Markup:
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    every = np.concatenate(list(panels.values()))
-    low, high = every.min(axis=0), every.max(axis=0)
-    margin = 0.04 * (high - low) + 1e-9
-    with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        canvas = Canvas(figsize=(_WIDTH, 0.25 + rows * (_WIDTH / columns)))
-        for index, (name, points) in enumerate(panels.items()):
-            axes = canvas.add_subplot(rows, columns, index + 1)
-            axes.plot(points[:, 0], points[:, 1], linestyle="", marker="o", markersize=1.6, markeredgewidth=0,
-                      color=SERIES[0])  # fmt: skip
-            axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
-            axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-            axes.set_title(_short_label(name, 60 // columns), fontsize=10.5)
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_locator(MaxNLocator(3))
-        canvas.tight_layout()
-        buffer = io.StringIO()
-        canvas.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    return inline_svg(buffer.getvalue(), prefix, figure.title, f"Points of {', '.join(panels)}, one panel each.")
+    svg = draw_panels(figure, {_line_name(figure, name): found[name] for name in names}, prefix)
+    return Drawing(figure, result.profile, figure.x_label, figure.y_label, svg, [], [], [], [], [NOTES[figure.kind]])
 
 
 def _line_name(figure: Figure, name: Scalar) -> str:
@@ -213,7 +174,7 @@ def _notes(points: list[Row], lines: list[Line]) -> list[str]:
 
 def _picture(figure: Figure, lines: list[Line], xs: list[Scalar], labels: tuple[str, str], prefix: str) -> Markup:
     with matplotlib.rc_context(STYLE):  # type: ignore[arg-type]
-        canvas = Canvas(figsize=(_WIDTH, _HEIGHT))
+        canvas = Canvas(figsize=(WIDTH, _HEIGHT))
         axes = canvas.subplots()
         canvas.subplots_adjust(left=0.125, right=0.975, top=0.88, bottom=0.17)
         positions, numeric = _positions(xs, figure)
@@ -222,8 +183,8 @@ def _picture(figure: Figure, lines: list[Line], xs: list[Scalar], labels: tuple[
         else:
             _draw_lines(axes, lines, positions, figure.log_y)
         _scale(axes, figure, xs, positions, numeric)
-        axes.set_xlabel(_short_label(labels[0], 60))
-        canvas.text(0.0, 0.985, _short_label(labels[1], 60), va="top", ha="left")
+        axes.set_xlabel(short_label(labels[0], 60))
+        canvas.text(0.0, 0.985, short_label(labels[1], 60), va="top", ha="left")
         axes.grid(axis="y")
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
@@ -275,7 +236,7 @@ def _draw_bars(axes: Axes, lines: list[Line], positions: dict[Scalar, float], lo
 def _scale(axes: Axes, figure: Figure, xs: list[Scalar], positions: dict[Scalar, float], numeric: bool) -> None:
     formatter = FuncFormatter(lambda value, _: number(float(f"{value:.6g}")))
     if not numeric:
-        labels = [_short_label(scalar_text(x), 18) for x in xs]
+        labels = [short_label(scalar_text(x), 18) for x in xs]
         crowded = sum(map(len, labels)) > 44
         axes.set_xticks(
             list(positions.values()), labels, rotation=25 if crowded else 0, ha="right" if crowded else "center"
@@ -303,12 +264,6 @@ def _scale(axes: Axes, figure: Figure, xs: list[Scalar], positions: dict[Scalar,
     axes.yaxis.set_major_formatter(formatter)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _short_label(text: str, length: int) -> str:
-    """A label that fits the picture; the table below it has the whole."""
-    text = printable(text)
-    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def key_shape(style: int) -> str:

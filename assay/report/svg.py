@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
+WIDTH = 5.6  # inches of every picture: its labels are still read on a screen of 360 px
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SERIES = [f"#0000a{index}" for index in range(len(MARKERS))]
 INK, AXIS, GRID, SURFACE = "#0000f0", "#0000f1", "#0000f2", "#0000f3"
@@ -34,8 +35,15 @@ def printable(text: str) -> str:
     return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
 
 
+def short_label(text: str, length: int) -> str:
+    """A label that fits the picture; the table below it has the whole."""
+    text = printable(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 _SVG_ONLY = re.compile(r"^\{[^}]*\}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
+EMBEDDED = "data:image/png;base64,"  # of a picture inside the drawing
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 
 
@@ -72,7 +80,7 @@ def _drop(parent: ElementTree.Element, tags: set[str]) -> None:
 
 def _references(element: ElementTree.Element) -> Iterator[str]:
     for name, value in element.attrib.items():
-        if name.endswith("href"):
+        if name.endswith("href") and not value.startswith(EMBEDDED):
             yield value.removeprefix("#")
         elif match := _REFERENCE.search(value):
             yield match[1]
@@ -92,8 +100,8 @@ def _attributes(element: ElementTree.Element, renamed: dict[str, str]) -> Iterat
             if value in renamed:
                 yield "id", renamed[value]
         elif name.endswith("href"):
-            yield "href", "#" + renamed[value.removeprefix("#")]
-        elif name not in ("version", "width", "height") or element.tag in ("rect", "use"):
+            yield "href", value if value.startswith(EMBEDDED) else "#" + renamed[value.removeprefix("#")]
+        elif name not in ("version", "width", "height") or element.tag in ("rect", "use", "image"):
             yield name, _REFERENCE.sub(lambda match: f"url(#{renamed[match[1]]})", _short(value))
     if classes:
         yield "class", " ".join(sorted(set(classes)))

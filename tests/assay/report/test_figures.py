@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from assay.card import Figure
 from assay.errors import RecordError
 from assay.experiment import Run
 from assay.record import Curve, Result, Row
-from assay.report.figures import MOST_POINTS, MOST_SCATTERED, draw, key_shape
+from assay.report.figures import MOST_POINTS, draw, key_shape
+from assay.report.samples import MOST_POINTS as MOST_SCATTERED
+from assay.report.samples import SIDE
 from assay.report.svg import MARKERS, printable
 
 METHODS = ["plain", "pres", "pres_s"]
@@ -187,12 +192,32 @@ def test_a_scatter_has_a_panel_for_each_method_and_the_same_axes_everywhere() ->
     ("name", "array"), [("xy", np.zeros((3, 2))), ("points", np.zeros((3, 3))), ("points", np.full((3, 2), np.nan))]
 )
 def test_a_scatter_of_something_else_is_refused(name: str, array: np.ndarray) -> None:
-    with pytest.raises(RecordError, match=r"a scatter draws its array `points`, finite and of shape \(n, 2\)"):
+    with pytest.raises(RecordError, match=r"kind scatter draws its array `points`, finite and of shape \(n, 2\)"):
         draw(figure(kind="scatter", x=None, y="samples"), scattered({"pres": array}, name), METHODS, "f")
 
 
+def test_images_are_tiled_and_embedded_as_they_are() -> None:
+    drawn = np.linspace(-1, 1, 3 * 4 * 5).reshape(3, 4, 5)
+    run = Run("sweep", "standard", seed=0)
+    run.artifact("samples", {"images": np.tile(drawn, (30, 1, 1))}, method="pres")
+    run.artifact("samples", {"images": drawn[:1]}, method="plain")
+    of = figure(kind="images", x=None, y="samples")
+    drawing = draw(of, dataclasses.replace(result([]), artifacts=run.artifacts), METHODS, "f")
+    assert drawing is not None
+    images = [element for element in elements(drawing.svg) if element.tag == "image"]
+    png = [Image.open(io.BytesIO(base64.b64decode(e.attrib["href"].partition(",")[2]))) for e in images]
+    assert [picture.size for picture in png] == [(SIDE * 6 - 1, 4), (SIDE * 6 - 1, SIDE * 5 - 1)]
+    plain, pres = (np.asarray(picture.convert("L")) for picture in png)
+    wanted = np.round((drawn + 1) / 2 * 255)
+    assert np.abs(plain[:4, :5] - wanted[0]).max() <= 1
+    assert np.abs(pres[-4:, -5:] - wanted[(SIDE**2 - 1) % 3]).max() <= 1
+    assert not plain[:, 6:].any()
+    with pytest.raises(RecordError, match=r"kind images draws its array `images`, finite and of shape \(n, height"):
+        draw(of, scattered({"pres": np.zeros((3, 2))}, "images"), METHODS, "f")
+
+
 def test_a_scatter_has_no_x_and_every_other_figure_has_one() -> None:
-    with pytest.raises(ValidationError, match="points have their own x"):
+    with pytest.raises(ValidationError, match="kind scatter draws the artifact y as it is"):
         figure(kind="scatter", x="batch")
     with pytest.raises(ValidationError, match="a figure of kind bars needs x"):
         figure(kind="bars", x=None)
