@@ -1,7 +1,8 @@
 """What a DCDM solve is compared with: the conjugate gradient family, a direct solver, and a network alone.
 
-All of them stop at ||r|| <= tol ||b|| from x = 0, and count one iteration per product with A of the loop. (The official
-script stops CG and deflated PCG at an absolute residual, DCDM at a relative one.) `cg` and `pcg` take anything for
+All of them stop at ||r|| <= tol ||b||, start at x = 0 (`Deflation` at the best x of its own space), and count one
+iteration per product with A of the loop; DCDM's iterations have two. (The official script stops CG and deflated PCG at
+an absolute residual, DCDM at a relative one.) `cg` and `pcg` take anything for
 which `A @ x` works, like `methods.dcdm.dcdm.solve`; preconditioners are made of a scipy matrix and are functions of
 numpy vectors.
 """
@@ -24,6 +25,7 @@ from methods.dcdm.lanczos import SMALLEST, ritz
 from methods.dcdm.poisson import Poisson
 
 Preconditioner = Callable[[Any], Any]
+STALLED = 100  # iterations without a new least residual after which `one_shot` gives up
 
 
 def cg(A: Any, b: Any, *, tol: float = 1e-4, max_iterations: int = 5000) -> Solution:
@@ -139,16 +141,19 @@ def sine_transform_solve(b: np.ndarray) -> np.ndarray:
     return scipy.fft.idstn(scipy.fft.dstn(b, type=1) / eigenvalues, type=1)
 
 
-def one_shot(A: Any, b: Any, direction: Direction, *, tol: float = 1e-4, max_iterations: int = 100) -> Solution:
+def one_shot(A: Any, b: Any, direction: Direction, *, tol: float = 1e-4, max_iterations: int = 1000) -> Solution:
     """x <- x + ||r|| f(r / ||r||): a network as the solver, without line search or conjugation. f knows its scale.
 
-    Stops where the residual is 1e6 times what it was at first.
+    Stops where the residual is 1e6 times what it was at first, or 100 iterations have brought no lower one.
     """
     size = norm(b)
     found, r = Solution(b * 0.0, [1.0]), b
-    while tol < found.residuals[-1] < 1e6 and found.iterations < max_iterations:
+    least, since = 1.0, 0
+    while tol < found.residuals[-1] < 1e6 and found.iterations < max_iterations and since < STALLED:
         found.x = found.x + norm(r) * direction(r / norm(r))
         r = b - A @ found.x
         found.residuals.append(norm(r) / size)
+        since = 0 if found.residuals[-1] < least else since + 1
+        least = min(least, found.residuals[-1])
     found.converged = found.residuals[-1] <= tol
     return found

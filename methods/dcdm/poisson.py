@@ -5,9 +5,10 @@ Pressure lives in cells, velocity on the faces between them. Making a velocity u
     (A p)_i = sum over non-solid neighbours j of (p_i - p_j) = -(div u)_i        for every fluid cell i,
 
 with unit spacing. A cell is fluid, air (p = 0: Dirichlet) or solid (no flow through its faces, so the pair is left out:
-Neumann), and so is what lies outside of the box. Rows and columns of cells that are not fluid are zero: whatever the
-domain, A acts on the full grid, which is what a convolutional network wants to see. A is symmetric and positive
-semi-definite. Its null space are the constants on every connected part of the fluid that touches no air.
+Neumann); outside of the box all is air, or all is solid. Rows and columns of cells that are not fluid are zero:
+whatever the domain, A acts on the full grid, which is what a convolutional network wants to see. A is symmetric and
+positive semi-definite. Its null space consists of the constants on every connected part of the fluid that touches no
+air.
 """
 
 from __future__ import annotations

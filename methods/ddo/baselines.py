@@ -49,14 +49,15 @@ def continue_mle(
         yield model
 
 
-def steps_of_equal_compute(recipe: Recipe, sampling_steps: int = 18) -> int:
-    """Steps of `continue_mle` that cost as many forward passes of a sample as a round of DDO with its pool.
+def steps_of_equal_compute(recipe: Recipe, trials: int = 1, sampling_steps: int = 18) -> int:
+    """Steps of each of `trials` runs of `continue_mle` that together cost what a round of DDO with as many pairs does.
 
-    A backward pass counts as two. DDO's step passes real data and samples forward and backward through the model and
-    forward through the reference, 8 passes for each pair; maximum likelihood has 3.
+    In forward passes of a sample; a backward pass counts as two. DDO's step passes real data and samples forward and
+    backward through the model and forward through the reference, 8 passes for each of the batch; maximum likelihood
+    has 3. All pairs of a round share one pool.
     """
-    passes = 8 * recipe.steps * recipe.batch_size + evaluations(sampling_steps) * recipe.pool_size
-    return round(passes / (3 * recipe.batch_size))
+    passes = 8 * trials * recipe.steps * recipe.batch_size + evaluations(sampling_steps) * recipe.pool_size
+    return round(passes / (3 * trials * recipe.batch_size))
 
 
 class DiscriminatorGuidance:

@@ -39,9 +39,11 @@ class GaussianMixture:
         return self.weights.log() - squares / (2 * self.std**2) - math.log(2 * math.pi * self.std**2)
 
     def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density (N,) at x (N, 2), in nats."""
         return self.joint(x).logsumexp(dim=1)
 
     def sample(self, n: int) -> Tensor:
+        """Points (n, 2)."""
         component = torch.multinomial(self.weights, n, replacement=True)
         return self.means[component] + self.std * torch.randn(n, 2)
 
@@ -73,9 +75,11 @@ class BernoulliMixture:
         return self.weights.log() + x @ self.probs.log().T + (1 - x) @ (1 - self.probs).log().T
 
     def log_prob(self, x: Tensor) -> Tensor:
+        """log p (N,) of bits x (N, D), in nats."""
         return self.joint(x).logsumexp(dim=1)
 
     def sample(self, n: int) -> Tensor:
+        """Bits (n, D), 0.0 or 1.0."""
         return torch.bernoulli(self.probs[torch.multinomial(self.weights, n, replacement=True)])
 
 

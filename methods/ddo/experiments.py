@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 import datasets
 from assay.experiment import MethodRows, Run, experiment
@@ -16,12 +17,13 @@ from methods.ddo.ddo import Recipe, Round, diffusion_loss, likelihood_loss, self
 from methods.ddo.densities import BernoulliMixture, TableDensity
 from methods.ddo.images import ImageStudy
 from methods.ddo.likelihood import MADE, SoftmaxChain
-from methods.ddo.networks import UNet
+from methods.ddo.networks import PointMLP, UNet
 from methods.ddo.plane import PlaneStudy, draw, finetuning
-from methods.shared.diffusion import EDM, edm_loss, frozen
+from methods.shared.diffusion import EDM, Denoiser, edm_loss, frozen
 
 HALF_LIFE_OF_EXACT = 50  # steps
 FIXED = {"ddo_a1": (1.0, 1.0), "ddo_a2": (2.0, 1.0)}  # method -> its (alpha, beta) in every round
+SHOWN = 64  # images of each method that a figure shows
 
 
 @experiment(quick=dict(datasets=[]), standard=dict(datasets=[]))
@@ -57,10 +59,6 @@ def misfit(run: Run, steps: int) -> None:
     problem = theory.MisfitGaussian()
     at = problem.maximum_likelihood()
     lam = problem.relative_score_covariance(at)
-    run.value("forward_kl", theory.kl(problem.data, problem.log_p(at).exp()), unit="nats")
-    run.value("reverse_kl", theory.kl(problem.log_p(at).exp(), problem.data.clamp(min=1e-300)), unit="nats")
-    for i, value in enumerate(lam.tolist()):
-        run.value("relative_score_covariance", value, which=i)
     for alpha, beta in ((1.0, 1.0), (2.0, 1.0), (4.0, 1.0), (2.0, 0.3)):
         pair = f"{alpha:g}/{beta:g}"
         values, vectors = torch.linalg.eigh(problem.hessian(at, alpha, beta))
@@ -81,7 +79,6 @@ def optima(run: Run) -> None:
         alpha = theory.normalizing_alpha(p_data, p_ref, beta)
         formula = theory.optimum(p_data, p_ref, alpha, beta)
         found, value = exact.minimise(p_data, p_ref, alpha, beta)
-        run.value("alpha_star", alpha, beta=beta)
         run.value("optimum_error", float((found - formula).abs().max()), beta=beta)
         run.value("optimum_sum_error", abs(float(formula.sum()) - 1), beta=beta)
         # above 1 the optimum is further from the reference than the data are: it overshoots
@@ -94,7 +91,7 @@ def optima(run: Run) -> None:
 
 @experiment(
     quick=dict(datasets=[], replicates=3, steps=600, round_steps=80),
-    standard=dict(datasets=[], replicates=6, steps=3_000, round_steps=400),
+    standard=dict(datasets=[], replicates=6, steps=6_000, round_steps=400),
 )
 def grid_chain(run: Run, steps: int, round_steps: int) -> None:
     """A softmax chain on a 32 x 32 grid with eight unequal modes: exact likelihoods, two rounds, alpha 1 and 4.
@@ -108,7 +105,6 @@ def grid_chain(run: Run, steps: int, round_steps: int) -> None:
         with torch.no_grad():
             p = model.log_table().exp()
         m.record("forward_kl", theory.kl(density.table, p), unit="nats")
-        m.record("reverse_kl", theory.kl(p, density.table), unit="nats")
         m.record("js", theory.js(density.table, p), unit="nats")
 
     with run.method("pretrained") as m:
@@ -189,9 +185,9 @@ def best(rounds: list[list[Round]]) -> nn.Module:
 
 
 GRID = [(alpha, beta) for alpha in (0.5, 1.0, 2.0, 4.0) for beta in (0.3, 1.0, 10.0)]
-# as many trials as GRID has: around the recipe's rate, and around the exact weight of a perfect discriminator
-RATES = [3e-3 / 2**i for i in range(12)]
-WEIGHTS = [0.25 * i for i in range(1, 13)]
+RATES = [3e-3 / 2**i for i in range(12)]  # as many as GRID has pairs, around the recipe's rate
+# together as many trials as GRID has in four rounds: around pretraining's rate, and a perfect discriminator's weight
+CLASSIFIER_RATES, WEIGHTS = [1e-3, 3e-3, 1e-2], [0.25 * i for i in range(1, 17)]
 
 
 @experiment(
@@ -207,8 +203,11 @@ def plane(
     """A small diffusion model of twelve modes on a ring, in front of and behind DDO.
 
     `ddo` and the baselines are chosen on pools of validation and measured on fresh ones. `mle` has DDO's steps and
-    rate, `mle_tuned` as many trials of the rate as DDO has pairs, `mle_compute` the compute of DDO's passes and pools.
-    `more` adds the last two baselines. Rows with a round show the way there; round 0 is the pretrained model.
+    rate; `mle_tuned` has as many trials of the rate as DDO has pairs, `mle_compute` too, and with them the compute of
+    DDO's whole search and its pools. `mle_compute_fixed` has DDO's rate and the compute of DDO with one pair.
+    `discriminator_guidance` trains each of its classifiers for as many steps as pretraining took. `more` adds the last
+    three. Rows with a round show the way there; round 0 is the pretrained model. `steps` are those of a round, of all
+    its trials; of maximum likelihood at equal compute they count a round of DDO with its pool.
     """
     recipe = finetuning(round_steps, pool)
     with run.method("pretrained") as m:
@@ -228,11 +227,18 @@ def plane(
         report(run, "mle_tuned", m, study, study.chosen(models))
     if more:
         with run.method("mle_compute") as m:
+            share = steps_of_equal_compute(recipe, trials=len(rates))
+            models = study.tuned_mle([replace(recipe, lr=rate, steps=share) for rate in rates], rounds)
+            report(run, "mle_compute", m, study, study.chosen(models))
+            m.record("steps", len(rates) * share, evidence="counted")
+        with run.method("mle_compute_fixed") as m:
             longer = replace(recipe, steps=steps_of_equal_compute(recipe))
-            report(run, "mle_compute", m, study, study.chosen(study.mle(longer, rounds)))
+            report(run, "mle_compute_fixed", m, study, study.chosen(study.mle(longer, rounds)))
             m.record("steps", longer.steps, evidence="counted")
         with run.method("discriminator_guidance") as m:
-            study.quality(m, study.chosen(study.guided(width, rounds * round_steps, pool, WEIGHTS)))
+            guided = study.chosen(study.guided(width, steps, pool, CLASSIFIER_RATES, WEIGHTS))
+            study.quality(m, guided)
+            m.record("nfe", network_calls(guided), evidence="counted")
     with run.method("ddo") as m:
         played = study.ddo(candidates, recipe, rounds)
         report(run, "ddo", m, study, best(played))
@@ -253,10 +259,15 @@ def report(run: Run, name: str, m: MethodRows, study: PlaneStudy, model: nn.Modu
     x = study.quality(m, model)
     run.artifact("samples", {"points": x[:1_000].half().numpy()}, method=name)
     study.divergences(m, model)
-    calls: list[int] = []
-    with model.register_forward_hook(lambda *_: calls.append(1)):
-        draw(model, 10)
-    m.record("nfe", len(calls), evidence="counted")
+    m.record("nfe", network_calls(model), evidence="counted")
+
+
+def network_calls(denoiser: Denoiser) -> int:
+    """Calls of a network for one sample, the denoiser's and, where one guides it, the classifier's."""
+    calls: list[nn.Module] = []
+    with register_module_forward_hook(lambda module, *_: calls.append(module)):
+        draw(denoiser, 10)
+    return sum(isinstance(module, PointMLP) for module in calls)
 
 
 def record_rounds(run: Run, name: str, study: PlaneStudy, models: list[nn.Module]) -> None:
@@ -308,28 +319,36 @@ def images(
         study = ImageStudy.of(data, size, classifier_steps, samples, run.device)
         network = EDM(UNet(channels, levels), sigma_data=float(study.train.std())).to(run.device)
         model = frozen(pretrain(network, edm_loss, study.real, steps, batch_size, lr))
-        measure(m, study, model)
+        measure(run, "pretrained", m, study, model)
         m.record("accuracy", 100 * study.accuracy, unit="%")
-        m.record("parameters", sum(p.numel() for p in model.parameters()), evidence="counted")
     with run.method("data") as m:
-        m["frechet"] = study.distance(study.real(samples), study.test)
+        m["frechet_few"] = study.floor()
+        keep(run, "data", study.real(SHOWN))
     with run.method("mle") as m:
         tried = list(continue_mle(model, edm_loss, study.real, recipe, rounds))
-        measure(m, study, study.chosen(tried))
+        measure(run, "mle", m, study, study.chosen(tried))
     with run.method("mle_tuned") as m:
         recipes = [replace(recipe, lr=rate * finetuning_lr) for rate in rates]
         tried = [found for tuned in recipes for found in continue_mle(model, edm_loss, study.real, tuned, rounds)]
-        measure(m, study, study.chosen(tried))
+        measure(run, "mle_tuned", m, study, study.chosen(tried))
     with run.method("ddo") as m:
         played = list(
             self_play(model, study.real, study.draw, diffusion_loss, candidates, study.validate, recipe, rounds)
         )  # fmt: skip
-        measure(m, study, best(played))
-    for round_, tried_models in enumerate([[Round(model, 0, 0, 0)], *played]):
-        with run.method("ddo_rounds", round=round_) as m:
-            measure(m, study, tried_models[0].model)
+        measure(run, "ddo", m, study, best(played))
+        reached = [model, *(tried_models[0].model for tried_models in played)]
+        by_round = [study.distance(study.draw_from(at, study.test_noise), study.test) for at in reached]
+        m.curve("frechet", x=range(len(reached)), y=by_round, x_name="round")
 
 
-def measure(m: MethodRows, study: ImageStudy, model: nn.Module) -> None:
-    """The distance of fresh samples to the test images."""
-    m["frechet"] = study.distance(study.draw_from(model, study.test_noise), study.test)
+def measure(run: Run, name: str, m: MethodRows, study: ImageStudy, model: nn.Module) -> None:
+    """The distance of fresh samples to the test images, also of as few as the floor has, and some of the samples."""
+    x = study.draw_from(model, study.test_noise)
+    m["frechet"], m["frechet_few"] = (study.distance(part, study.test) for part in (x, x[: study.few]))
+    keep(run, name, x[:SHOWN])
+
+
+def keep(run: Run, name: str, x: Tensor) -> None:
+    """Images (n, 1, H, W) for a figure, of the first replicate alone."""
+    if run.seed == 0:
+        run.artifact("samples", {"images": x.squeeze(1).cpu().numpy()}, method=name)

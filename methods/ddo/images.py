@@ -30,8 +30,14 @@ def train_classifier(x: Tensor, y: Tensor, steps: int) -> Classifier:
 
 @torch.no_grad()
 def features_of(classifier: Classifier, x: Tensor) -> Tensor:
-    """Features (N, 32) of images."""
+    """Features (N, 32) of images, on the classifier's own scale."""
     return torch.cat([classifier.features(part) for part in x.split(1_000)])
+
+
+def scales_of(features: Tensor) -> Tensor:
+    """Standard deviations (32,) of features (N, 32); 1 for a feature that never stirs."""
+    std = features.std(dim=0)
+    return std.where(std > 0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,9 @@ class ImageStudy:
 
     Attributes:
         train: (N, 1, H, W), what both the generator and the classifier are trained on.
-        validation, test: features (M, 32) of real images that neither has seen.
+        validation, test: features (M, 32) of real images that neither has seen, in units of `scale`.
+        scale: (32,), the features' standard deviations on the training images: a classifier's have no scale of their
+            own, and every replicate trains one.
         accuracy: of the classifier on test, in [0, 1].
         test_noise: (samples, 1, H, W), what every reported pool starts from, so that contenders are compared pair by
             pair. Validation has as many samples from noise of its own: a Frechet distance depends on their number.
@@ -49,6 +57,7 @@ class ImageStudy:
     train: Tensor
     validation: Tensor
     test: Tensor
+    scale: Tensor
     classifier: Classifier
     accuracy: float
     test_noise: Tensor
@@ -61,18 +70,24 @@ class ImageStudy:
         order = torch.randperm(len(train_x))
         held_out, kept = order[: len(order) // 5], order[len(order) // 5 :]
         classifier = train_classifier(train_x[kept], data.train_y[kept].to(device), classifier_steps)
+        train, validation, test = (features_of(classifier, x) for x in (train_x[kept], train_x[held_out], test_x))
         with torch.no_grad():
-            right = classifier.head(features_of(classifier, test_x)).argmax(dim=1) == data.test_y.to(device)
-        validation, test = (features_of(classifier, x) for x in (train_x[held_out], test_x))
+            right = classifier.head(test).argmax(dim=1) == data.test_y.to(device)
+        scale = scales_of(train)
         noise = torch.randn(samples, *train_x.shape[1:], device=device)
-        return cls(train_x[kept], validation, test, classifier, float(right.float().mean()), noise)
+        return cls(
+            train_x[kept], validation / scale, test / scale, scale, classifier, float(right.float().mean()), noise
+        )  # fmt: skip
 
     def real(self, n: int) -> Tensor:
         return self.train[torch.randint(len(self.train), (n,), device=self.train.device)]
 
     def draw_from(self, denoiser: Denoiser, noise: Tensor) -> Tensor:
-        """Images (n, 1, H, W) of a denoiser from noise of the same shape by Heun's method with 18 steps."""
-        return torch.cat([heun(denoiser, part, SAMPLER_STEPS) for part in noise.split(500)])
+        """Images (n, 1, H, W) of a denoiser from noise of the same shape by Heun's method with 18 steps.
+
+        Clamped to [-1, 1], as every image is that is shown or saved; features of anything beyond have no bound.
+        """
+        return torch.cat([heun(denoiser, part, SAMPLER_STEPS) for part in noise.split(500)]).clamp(-1, 1)
 
     def draw(self, denoiser: Denoiser, n: int) -> Tensor:
         """n images from fresh noise."""
@@ -83,7 +98,17 @@ class ImageStudy:
         return self.distance(self.draw(denoiser, len(self.test_noise)), self.validation)
 
     def distance(self, x: Tensor, held_out: Tensor) -> float:
-        return frechet_distance(features_of(self.classifier, x), held_out)
+        """Frechet distance of images x (n, 1, H, W) to features (M, 32) of held-out ones."""
+        return frechet_distance(features_of(self.classifier, x) / self.scale, held_out)
+
+    @property
+    def few(self) -> int:
+        """How many images the floor is taken of. The distance of few is biased upwards: compare at one number."""
+        return min(len(self.validation), len(self.test_noise))
+
+    def floor(self) -> float:
+        """The distance of real images to real images, none of which the classifier was trained on."""
+        return frechet_distance(self.validation[: self.few], self.test)
 
     def chosen(self, models: list[nn.Module]) -> nn.Module:
         return min(models, key=self.validate)

@@ -17,13 +17,14 @@ from methods.ddo.networks import PointMLP
 from methods.shared.diffusion import EDM, Denoiser, edm_loss, frozen, heun, log_likelihood
 
 SAMPLER_STEPS = 18
+FLOW_STEPS = 64  # of the likelihood, and of the samples that it is measured on
 RATE = 3e-4  # of finetuning
 HALF_LIFE = 30
 
 
-def draw_from(denoiser: Denoiser, noise: Tensor) -> Tensor:
-    """Samples (n, 2) from noise (n, 2) by Heun's method with 18 steps, in chunks that stay in the cache."""
-    return torch.cat([heun(denoiser, part, SAMPLER_STEPS) for part in noise.split(2_000)])
+def draw_from(denoiser: Denoiser, noise: Tensor, steps: int = SAMPLER_STEPS) -> Tensor:
+    """Samples (n, 2) from noise (n, 2) by Heun's method, in chunks that stay in the cache."""
+    return torch.cat([heun(denoiser, part, steps) for part in noise.split(2_000)])
 
 
 def draw(denoiser: Denoiser, n: int) -> Tensor:
@@ -40,22 +41,25 @@ class PlaneStudy:
     """A pretrained model, and the density it learnt.
 
     Attributes:
-        test_noise: (points, 2), what every reported pool starts from, so that contenders are compared pair by pair.
-            Pools of training and of validation have noise of their own, and validation's are as large.
-        likelihood_points: points of each kind on which the two divergences are estimated.
+        test_noise, test_data: (points, 2), what every reported pool starts from and is held against, so that
+            contenders are compared pair by pair. Pools of training and of validation have noise of their own, and
+            validation's are as large.
+        likelihood_points: how many of each the two divergences are estimated on.
     """
 
     density: GaussianMixture
     region: Region
     pretrained: nn.Module
     test_noise: Tensor
+    test_data: Tensor
     likelihood_points: int
 
     @classmethod
     def of(cls, width: int, steps: int, points: int, likelihood_points: int) -> PlaneStudy:
         density = GaussianMixture.ring()
         model = pretrain(EDM(PointMLP(width)), edm_loss, density.sample, steps, batch_size=512, lr=3e-3)
-        return cls(density, Region.of(density), frozen(model), torch.randn(points, 2), likelihood_points)
+        noise, data = torch.randn(points, 2), density.sample(points)
+        return cls(density, Region.of(density), frozen(model), noise, data, likelihood_points)
 
     def validate(self, denoiser: Denoiser) -> float:
         """The score of a pool of its own, which the reported numbers never see; lower is better."""
@@ -78,11 +82,16 @@ class PlaneStudy:
             kept.append(best)
         return kept
 
-    def guided(self, width: int, steps: int, pool_size: int, weights: Sequence[float]) -> list[Denoiser]:
-        """Discriminator guidance at several weights of one classifier."""
-        guidance = DiscriminatorGuidance(self.pretrained, width)
-        guidance.fit(draw(self.pretrained, pool_size), self.density.sample, steps, batch_size=512, lr=3e-3)
-        return [guidance.denoiser(weight) for weight in weights]
+    def guided(
+        self, width: int, steps: int, pool_size: int, rates: Sequence[float], weights: Sequence[float]
+    ) -> list[Denoiser]:
+        """Discriminator guidance by a classifier for each learning rate, each at several weights."""
+        pool, found = draw(self.pretrained, pool_size), []
+        for rate in rates:
+            guidance = DiscriminatorGuidance(self.pretrained, width)
+            guidance.fit(pool, self.density.sample, steps, batch_size=512, lr=rate)
+            found += [guidance.denoiser(weight) for weight in weights]
+        return found
 
     def chosen(self, denoisers: Sequence[Denoiser]) -> Denoiser:
         """The best by validation."""
@@ -98,16 +107,17 @@ class PlaneStudy:
         m.record("inside", 100 * self.region.share_inside(x), unit="%")
         m.record("log_density", float(self.density.log_prob(x).mean()), unit="nats")
         m["cell_tv"], m["mode_tv"] = self.region.cell_tv(x), self.region.mode_tv(x)
-        m["sliced_w2"] = sliced_w2(x, self.density.sample(len(x)))
+        m["sliced_w2"] = sliced_w2(x, self.test_data)
 
     def divergences(self, m: MethodRows, denoiser: Denoiser) -> None:
-        """KL both ways between the data and the model's probability flow, whose likelihood is computed exactly."""
-        model_x, data_x = draw(denoiser, self.likelihood_points), self.density.sample(self.likelihood_points)
-        likelihood = log_likelihood(denoiser, data_x).mean()
-        m.record(
-            "reverse_kl",
-            float((log_likelihood(denoiser, model_x) - self.density.log_prob(model_x)).mean()),
-            unit="nats",
-        )
-        m.record("forward_kl", float(self.density.log_prob(data_x).mean() - likelihood), unit="nats")
-        m.record("log_likelihood", float(likelihood), unit="nats")
+        """KL both ways, in nats, between the data and what the model's probability flow turns noise into.
+
+        Samples and likelihoods follow the flow with the same number of steps. The divergence of the flow is exact; the
+        steps are not, and neither is the mean over points.
+        """
+        model_x = draw_from(denoiser, self.test_noise[: self.likelihood_points], FLOW_STEPS)
+        data_x = self.test_data[: self.likelihood_points]
+        of_model, of_data = (log_likelihood(denoiser, x, FLOW_STEPS) for x in (model_x, data_x))
+        m.record("reverse_kl", float((of_model - self.density.log_prob(model_x)).mean()), unit="nats")
+        m.record("forward_kl", float((self.density.log_prob(data_x) - of_data).mean()), unit="nats")
+        m.record("log_likelihood", float(of_data.mean()), unit="nats")

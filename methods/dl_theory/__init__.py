@@ -26,7 +26,7 @@ from methods.dl_theory.information import (
     truncated_information,
 )
 from methods.dl_theory.ntk import batched_ntk, empirical_ntk, relative_change
-from methods.dl_theory.recursions import first_kernel, kernel_recursion, ntk_recursion, vertex_recursion
+from methods.dl_theory.recursions import kernel_recursion, ntk_recursion, vertex_recursion
 from methods.dl_theory.training import Networks, gradient_descent
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "critical_point",
     "depth_scaled_rates",
     "empirical_ntk",
-    "first_kernel",
     "gaussian_mean",
     "gradient_descent",
     "kernel_decay",

@@ -1,4 +1,4 @@
-"""What the theory is compared with: initialisations off criticality, PyTorch's default, and infinite width.
+"""What the theory is compared with: initialisations off criticality, PyTorch's defaults, and infinite width.
 
 The null model of all fluctuations is the infinitely wide network, V = 0: one Gaussian process, the same metric and the
 same NTK in every network, no mutual information between outputs, no change of the NTK by training.
@@ -33,15 +33,23 @@ def torch_default(
     return networks
 
 
+def plain_rates(widths: list[int]) -> tuple[Tensor, Tensor]:
+    """lambda_b = 1 and lambda_W^(l) = n_in, (L,) each: every parameter steps by lr, as with `torch.optim.SGD`."""
+    return torch.ones(len(widths) - 1), torch.tensor(widths[:-1], dtype=torch.float32)
+
+
 def infinite_width_vertex(K: Tensor) -> Tensor:
     """The four-point vertex of the null model: 0 in every layer of K."""
     return torch.zeros_like(K)
 
 
 def relu_networks(init: str, widths: list[int], nets: int) -> Networks:
-    """ReLU networks under one initialisation: `critical`, `small_weights`, `large_weights` or `torch_default`."""
+    """ReLU networks as one contender draws them: `critical`, `small_weights`, `large_weights`, or PyTorch's default.
+
+    `torch_default` and `plain_sgd` draw alike and differ in the rates that they train with.
+    """
     sigma = ACTIVATIONS["relu"]
-    if init == "torch_default":
+    if init in ("torch_default", "plain_sgd"):
         return torch_default(sigma, widths, nets)
     C_W = {"critical": critical_point(sigma).C_W, **FAR_OFF}[init]
     return Networks.draw(sigma, widths, nets, 0.0, C_W)

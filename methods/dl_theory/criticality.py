@@ -169,7 +169,11 @@ def depth_scaled_rates(point: CriticalPoint, depth: int) -> tuple[Tensor, Tensor
 def parameter_groups(module: nn.Module, activation: str | nn.Module | Activation, lr: float) -> list[dict[str, Any]]:
     """Groups for `torch.optim.SGD` with depth-scaled rates: lr lambda_W / fan_in for weights, lr lambda_b for biases.
 
-    torch.optim.SGD(parameter_groups(model, "tanh", lr=0.5))
+        torch.optim.SGD(parameter_groups(model, "tanh", lr=0.5))
+
+    Args:
+        module: a perceptron; its layers are counted in the order of `linear_layers`.
+        lr: learning rate, of which each group has its multiple.
     """
     layers = linear_layers(module)
     rates_b, rates_W = depth_scaled_rates(critical_point(activation), len(layers))

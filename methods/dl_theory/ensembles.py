@@ -20,23 +20,24 @@ CHUNK = 1 << 18  # numbers of a layer that are in flight: they stay in the cache
 
 def preactivation_chain(
     sigma: Activation, K1: float, width: int, depth: int, nets: int, C_b: float, C_W: float, gamma: float = 0.0,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None, device: torch.device | str = "cpu",
 ) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
     """Layers 1 to depth of `nets` networks with one input.
 
     Args:
         K1: kernel of the first layer, the same for all networks.
         gamma: strength of the skip connection, z' = gamma z + sqrt(G') u.
+        device: where to draw; a generator belongs to it.
 
     Yields:
         G (nets,) and z (nets, width), float32: the metric and the preactivations of a layer.
     """
-    G = torch.full((nets,), K1)
-    z = G.sqrt()[:, None] * torch.randn(nets, width, generator=generator)
+    G = torch.full((nets,), K1, device=device)
+    z = G.sqrt()[:, None] * torch.randn(nets, width, generator=generator, device=device)
     yield G, z
     for _ in range(depth - 1):
-        G = C_b + C_W * sigma(z).square_().mean(dim=1)
-        fresh = torch.randn(nets, width, generator=generator).mul_(G.sqrt()[:, None])
+        G = C_b + C_W / width * torch.linalg.vector_norm(sigma(z), dim=1).square()
+        fresh = torch.randn(nets, width, generator=generator, device=device).mul_(G.sqrt()[:, None])
         z = fresh.add_(z, alpha=gamma) if gamma else fresh
         yield G, z
 
@@ -49,12 +50,12 @@ def _chunks(nets: int, width: int) -> Iterator[int]:
 
 def metric_chain(
     sigma: Activation, K1: float, width: int, depth: int, nets: int, C_b: float, C_W: float,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | None = None, device: torch.device | str = "cpu",
 ) -> Tensor:  # fmt: skip
     """G^(1), ..., G^(depth) of `nets` networks, (depth, nets) float64; arguments as in `preactivation_chain`."""
     blocks = []
     for size in _chunks(nets, width):
-        layers = preactivation_chain(sigma, K1, width, depth, size, C_b, C_W, generator=generator)
+        layers = preactivation_chain(sigma, K1, width, depth, size, C_b, C_W, generator=generator, device=device)
         blocks.append(torch.stack([G for G, _ in layers]).double())
     return torch.cat(blocks, dim=1)
 

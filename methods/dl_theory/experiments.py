@@ -1,7 +1,7 @@
 """Sampled networks against the theory, layer by layer, and trained networks against their depth-to-width ratio.
 
 A replicate is a seed, and a seed is a block of networks: a variance over networks is one number of a block. Experiments
-without a data set look at one input, of which the theory knows nothing but its norm.
+without a data set look at one input, of which the theory knows nothing but its norm, or at two (`off_criticality`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 import datasets
 from assay.experiment import Run, experiment
 from methods.dl_theory.activations import ACTIVATIONS, Activation
-from methods.dl_theory.baselines import OFF_CRITICAL, infinite_width_vertex, relu_networks
+from methods.dl_theory.baselines import OFF_CRITICAL, infinite_width_vertex, plain_rates, relu_networks
 from methods.dl_theory.closed_forms import metric_variance, rectifier_log_variance, vertex_slope
 from methods.dl_theory.criticality import critical_point, depth_scaled_rates, kernel_decay
 from methods.dl_theory.ensembles import (
@@ -90,7 +90,7 @@ def fluctuations(run: Run, widths: list[int], nets: int) -> None:
             depth = n // 10 + 1
             ratio, at = torch.arange(depth, dtype=torch.float64) / n, shown(depth)
             with run.method("networks", activation=name, n=n) as m:
-                v = relative_variance(metric_chain(sigma, 1.0, n, depth, nets, 0.0, C_W))
+                v = relative_variance(metric_chain(sigma, 1.0, n, depth, nets, 0.0, C_W, device=run.device)).cpu()
                 m["slope"] = slope_through_origin(ratio, torch.log1p(v))
                 m["plain_slope"] = slope_through_origin(ratio, v)
                 m["at_a_tenth"] = float(v[-1])
@@ -123,7 +123,7 @@ def exact_width(run: Run, n: int, layers: list[int], nets: int) -> None:
     standard=dict(replicates=6, datasets=[], n=64, depth=32, nets=2_000),
 )
 def full_weights(run: Run, n: int, depth: int, nets: int) -> None:
-    """Var(log mean_i z_i^2) of networks with all weights drawn, and of the chain that draws none."""
+    """Var(log mean_i sigma(z_i)^2) of networks with all weights drawn, and of the chain that draws none."""
     for name in ("relu", "tanh"):
         sigma, C_W = ACTIVATIONS[name], critical_point(name).C_W
         with run.method("networks", activation=name) as m:
@@ -160,15 +160,13 @@ def universality(run: Run, n: int, depth: int, nets: int) -> None:
     """Kernel and fluctuations of tanh, sin and ReLU networks at the last layer, beside the recursions."""
     for name in ("tanh", "sin", "relu"):
         sigma, C_W = ACTIVATIONS[name], critical_point(name).C_W
-        K, v = theory_lines(sigma, C_W, depth)
+        K = kernel_recursion(sigma, 1.0, depth, 0.0, C_W)
         at = shown(depth)
         layer = (at + 1).tolist()
         scale = kernel_decay(sigma) * (at + 1) if name != "relu" else torch.ones(len(at))
         with run.method("networks", activation=name) as m:
             G = metric_chain(sigma, 1.0, n, depth, nets, 0.0, C_W)
-            slope = float(relative_variance(G[-1]).log1p()) * n / depth
-            m["vertex_slope"] = slope
-            m["over_recursion"] = slope * depth / float(v[-1])
+            m["vertex_slope"] = float(relative_variance(G[-1]).log1p()) * n / depth
             m["kernel_over_recursion"] = float(G[-1].mean() / K[-1])
             m.curve("scaled_kernel", x=layer, y=(scale * G.mean(dim=1)[at]).tolist(), x_name="layer")
         with run.method("theory", activation=name) as m:
@@ -270,16 +268,17 @@ def mutual_information(run: Run, wide: int, n: int, nets: int) -> None:
 
 
 @experiment(
-    standard=dict(replicates=6, datasets=[], widths=[32, 64, 128, 256, 512], depth=4, nets=1_000),
-)
-def ntk_at_initialisation(run: Run, widths: list[int], depth: int, nets: int) -> None:
-    """The NTK of one input over networks: its mean over the recursion's, and its relative variance against width."""
+    standard=dict(replicates=6, datasets=[], nets=1_000,
+                  shapes=[[32, 4], [64, 4], [128, 4], [256, 4], [512, 4], [128, 16]]),
+)  # fmt: skip
+def ntk_at_initialisation(run: Run, nets: int, shapes: list[list[int]]) -> None:
+    """The NTK of one input over networks of each shape (n, L): mean over the recursion's, and relative variance."""
     for name in ("relu", "tanh"):
         sigma, point = ACTIVATIONS[name], critical_point(name)
-        K = kernel_recursion(sigma, point.C_W, depth, 0.0, point.C_W)  # |x|^2 = n_0
-        theta = ntk_recursion(sigma, K, 0.0, point.C_W, 0.0, 1.0)[-1]
-        for n in widths:
-            with run.method("networks", activation=name, n=n) as m:
+        for n, depth in shapes:
+            K = kernel_recursion(sigma, point.C_W, depth, 0.0, point.C_W)  # |x|^2 = n_0
+            theta = ntk_recursion(sigma, K, 0.0, point.C_W, 0.0, 1.0)[-1]
+            with run.method("networks", activation=name, n=n, depth=depth) as m:
                 blocks = []
                 for _ in range(0, nets, NTK_BLOCK):
                     networks = Networks.draw(sigma, [64] + [n] * (depth - 1) + [1], NTK_BLOCK, 0.0, point.C_W)
@@ -321,18 +320,22 @@ def ntk_change(run: Run, widths: list[int], depths: list[int], nets: int) -> Non
 
 
 @experiment(
-    quick=dict(replicates=3, depths=[5, 20], n=32, steps=60, lrs=[0.3, 1.0, 3.0]),
-    standard=dict(replicates=6, depths=[5, 20, 50], n=128, steps=300, lrs=[0.3, 1.0, 3.0, 10.0, 30.0]),
-    gpu=dict(replicates=6, depths=[5, 20, 50, 100], n=512, steps=5000, lrs=[0.3, 1.0, 3.0, 10.0, 30.0]),
+    quick=dict(replicates=3, depths=[5, 20], n=32, steps=60, lrs=[0.03, 0.3, 3.0]),
+    standard=dict(replicates=6, depths=[5, 20, 50], n=128, steps=300, lrs=[3e-4, 3e-3, 0.03, 0.3, 3.0, 30.0]),
+    gpu=dict(replicates=6, depths=[5, 20, 50, 100], n=512, steps=5000, lrs=[3e-4, 3e-3, 0.03, 0.3, 3.0, 30.0]),
     timeout=3600,
 )  # fmt: skip
 def deep_training(run: Run, depths: list[int], n: int, steps: int, lrs: list[float]) -> None:
-    """Test accuracy of ReLU networks against depth under four initialisations, all with depth-scaled rates."""
+    """Test accuracy of ReLU networks against depth under four initialisations, all with depth-scaled rates.
+
+    PyTorch's initialisation trains with one rate for all parameters too, as its users have it (`plain_sgd`).
+    """
     task = Task.of(datasets.load(run.dataset), run.device)
     for depth in depths:
-        rates = depth_scaled_rates(critical_point("relu"), depth)
+        scaled = depth_scaled_rates(critical_point("relu"), depth)
         widths = [task.test[0].shape[1], *[n] * (depth - 1), task.classes]
-        for name in ("critical", "small_weights", "large_weights", "torch_default"):
+        for name in ("critical", "small_weights", "large_weights", "torch_default", "plain_sgd"):
+            rates = plain_rates(widths) if name == "plain_sgd" else scaled
             with run.method(name, depth=depth) as m:
                 networks = relu_networks(name, widths, len(lrs)).to(run.device)
                 for metric, value in best_by_validation(networks, task, rates, lrs, steps, nets=1).items():

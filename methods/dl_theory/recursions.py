@@ -60,7 +60,7 @@ def kernel_recursion(
     """K^(1), ..., K^(depth).
 
     Args:
-        K1: kernel of the first layer, any shape, >= 0; see `first_kernel`.
+        K1: kernel of the first layer, C_b + C_W |x|^2/n_0, any shape, >= 0.
         depth: L, layers of weights.
         gamma: strength of the skip connection.
 
@@ -111,8 +111,3 @@ def ntk_recursion(
         own = rate_b[layer] + rate_W[layer] * mean_square(sigma, kernel)
         thetas.append(own + chi_perpendicular(sigma, kernel, C_W) * thetas[-1])
     return torch.stack(thetas)
-
-
-def first_kernel(x: Tensor, C_b: float, C_W: float) -> Tensor:
-    """K^(1) = C_b + C_W |x|^2 / n_0 of inputs x (..., n_0)."""
-    return C_b + C_W * x.square().mean(dim=-1)

@@ -1,4 +1,4 @@
-"""What a net costs: parameters, and multiply-accumulates (MACs) counted as its layers really run."""
+"""What a net costs: its parameters, and the multiply-accumulates (MACs) of its linear and convolution layers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ def parameter_count(model: nn.Module) -> int:
 
 
 def macs_per_position(layer: nn.Module) -> int:
-    """MACs for one output position. Dense: m n; factorised: rank (m + n), or m n where that is less."""
+    """MACs for one output position. Dense: m n; factorised: b (m + n), two maps of the b columns in use."""
     if isinstance(layer, LowRank):
-        n, m = len(layer.U), len(layer.V)
-        return min(layer.rank_in_use * (m + n), m * n)
+        return layer.rank_in_use * (len(layer.U) + len(layer.V))
     return layer.weight.numel()  # (n, m), or (n, m / groups, k, k)
 
 

@@ -79,9 +79,12 @@ def greedy_ranks(model: nn.Module, loss: Callable[[], float], positions: Mapping
                  step: float = 0.1) -> Iterator[dict[str, int]]:  # fmt: skip
     """Ranks of ever smaller nets: cut again and again where the loss grows least for each MAC removed.
 
+    MACs are those of two maps throughout, b (m + n), also where `deploy` would still merge a layer of b ranks: there a
+    cut is credited with MACs that the deployed net saves only after further ones.
+
     Args:
         loss: of the model as it stands, on validation data.
-        positions: name -> outputs that a layer computes for an example (1, or H' W'), as `accounting.positions_of`.
+        positions: name -> outputs that a layer computes for an example (1, or H' W'), as in `accounting.counted`.
         step: share of a layer's ranks, at least one rank, that a cut drops.
 
     Yields:

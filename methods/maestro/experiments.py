@@ -182,8 +182,9 @@ def footprint(run: Run, host: str, train_size: int, budgets: list[int]) -> None:
     study = Study(run, host, train_size)
     dense, pufferfish = study.trained("dense").model, study.trained("pufferfish").model
     matched, full = parameter_count(deploy(pufferfish)), parameter_count(dense)
+    knobs = study.knobs("maestro")
     models = {
-        "maestro": study.trained("maestro", lambda_gl=study.knobs("maestro")["lambda_gl"]).model,
+        "maestro": study.trained("maestro", knobs, lambda_gl=knobs["lambda_gl"]).model,
         "svd": svd_after_training(dense),
         "plain_factorised": study.trained("plain_factorised").model,
     }
@@ -236,10 +237,14 @@ def _stepper(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]
 
 
 def validation_score(method: str, hyperparameters: dict[str, float], seed: int) -> float:
-    """Validation accuracy of LeNet: Maestro's when cut to Pufferfish's parameters, the others' as they are."""
-    study = Study(Run("tune", "standard", seed, "fashion_mnist"), LENET["host"], LENET["train_size"])
+    """Validation accuracy of LeNet: that of `maestro` when cut to Pufferfish's parameters, the others' as they are.
+
+    `maestro_chosen` stands for Maestro without a lasso: one learning rate for all that it is chosen from.
+    """
+    study = Study(Run("tune", "standard", seed, LENET["datasets"][0]), LENET["host"], LENET["train_size"])
+    name = "maestro" if method == "maestro_chosen" else method
     options = {"lambda_gl": hyperparameters["lambda_gl"]} if method == "maestro" else {}
-    model = study.trained(method, hyperparameters, **options).model
+    model = study.trained(name, hyperparameters, **options).model
     if method != "maestro":
         return study.val_accuracy(model)
     size = parameter_count(deploy(pufferfish_form(study.dense())))

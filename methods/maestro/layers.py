@@ -4,8 +4,8 @@
     convolution:  a k x k convolution m -> r, then a 1 x 1 convolution r -> n; the kernel (n, m, k, k) is read as
                   an (n, m k^2) matrix, so V is (m k^2, r),                 r = min(n, m k^2)
 
-There is nothing between the factors. A layer works with its first `rank` columns; where two maps of that rank would
-cost as much as one dense map, r (m + n) >= m n, it multiplies the factors first: the same function, fewer operations.
+There is nothing between the factors. A layer works with its first `rank` columns, always as two maps; only a deployed
+net (`deployment.py`) merges a layer back into one map, where two would cost as much: r (m + n) >= m n.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 
 class LowRank(nn.Module):
-    """What both layers share: factors whose columns are counted, dropped from the end, and shown to nobody.
+    """What both layers share: factors whose columns are counted and dropped from the end.
 
     Attributes:
         U (n, r), V (m, r): the factors; m counts the inputs of one output, k^2 times the channels in a convolution.
@@ -93,8 +93,6 @@ class LowRankLinear(LowRank):
 
     def forward(self, x: Tensor) -> Tensor:
         b = self.rank_in_use
-        if self.dense_is_cheaper:
-            return F.linear(x, self.weight, self.bias)
         return F.linear(F.linear(x, self.V[:, :b].T), self.U[:, :b], self.bias)
 
     def to_dense(self) -> nn.Linear:
@@ -133,7 +131,7 @@ class LowRankConv2d(LowRank):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H', W')."""
         b, window = self.rank_in_use, (self.in_channels, *self.kernel_size)
-        if self.dense_is_cheaper or b == 0:  # no convolution has zero channels
+        if b == 0:  # no convolution has zero channels: one of zeros, which counts nothing
             return F.conv2d(x, self.weight.unflatten(1, window), self.bias, **self.geometry)
         features = F.conv2d(x, self.V[:, :b].T.unflatten(1, window), **self.geometry)
         return F.conv2d(features, self.U[:, :b, None, None], self.bias)

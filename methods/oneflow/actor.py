@@ -1,4 +1,4 @@
-"""The actor runtime: registers, credits, and no scheduler (OneFlow, Section 4).
+"""The actor runtime: registers, credits, and no scheduler.
 
 Every operator is an *actor* with a fixed number of output *registers*, made before the first batch. It acts when each
 of its inputs has something to read and one of its registers is free:
@@ -50,9 +50,12 @@ class Register:
     readers: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edge:
-    """tokens: values that are on the edge before the start; they take up registers of the producer."""
+    """tokens: values that are on the edge before the start; they take up registers of the producer.
+
+    An edge is equal to itself only: an actor that reads a producer twice has two, each with registers to read.
+    """
 
     producer: str
     consumer: str
@@ -77,13 +80,12 @@ class ActorSpec:
 
 @dataclass
 class Outcome:
-    """results: what each actor without consumers made, in order. peak: most registers of each actor in use at once.
+    """results: what each actor without consumers returned, in order, but for those with `memory`, which they reuse.
 
     acts: how often each actor acted. seconds: from start to end; simulated ones in the simulation.
     """
 
     results: dict[str, list[Any]]
-    peak: dict[str, int]
     acts: dict[str, int]
     seconds: float
 
@@ -110,9 +112,15 @@ class ActorGraph:
         return name
 
     def feedback(self, producer: str, consumer: str, tokens: Iterable[Any] = ()) -> None:
-        """Add an edge backwards: the consumer's last input. tokens: what it reads before the producer has acted."""
+        """Add an edge backwards: the consumer's last input. tokens: what it reads before the producer has acted.
+
+        Raises ValueError for more tokens than the producer has registers, and for tokens of one with `memory`.
+        """
         edge = Edge(producer, consumer, tuple(tokens))
         self._connect(edge)
+        if edge.tokens and self.actors[producer].memory is not None:
+            raise ValueError(f"tokens from {producer}, which has `memory`: it would write its outputs into them; "
+                             "let it return its outputs instead, or put the tokens on another edge")  # fmt: skip
         if len(edge.tokens) > self.actors[producer].registers:
             raise ValueError(f"{len(edge.tokens)} tokens from {producer}, which has {self.actors[producer].registers} "
                              "registers; give it one for each token")  # fmt: skip
@@ -173,7 +181,6 @@ class ActorState:
     batches: int
     results: list[Any] = field(default_factory=list)
     acts: int = 0
-    peak: int = 0
     acting: bool = False
     stopped: bool = False
 
@@ -208,6 +215,10 @@ class ActorState:
         return self._end() if not self.stopped and self.exhausted else []
 
     @property
+    def keeps_results(self) -> bool:
+        return not self.outputs and self.spec.memory is None
+
+    @property
     def ready(self) -> bool:
         return bool(not self.stopped and not self.acting and self.free and all(self.waiting.values()))
 
@@ -228,7 +239,6 @@ class ActorState:
     def begin(self) -> tuple[list[Register], Register]:
         """The registers to read and the one to write. They stay taken until `finish`."""
         self.acting, out = True, self.free.popleft()
-        self.peak = max(self.peak, self.spec.registers - len(self.free))
         return [self.waiting[edge].popleft() for edge in self.inputs], out
 
     def act(self, read: list[Register], out: Register) -> Any:
@@ -243,8 +253,9 @@ class ActorState:
         self.acting, self.acts = False, self.acts + 1
         out.value, out.readers = value, len(self.outputs)
         if not self.outputs:
-            self.results.append(value)
             self.free.append(out)
+            if self.keeps_results:
+                self.results.append(value)
         sent = [Message(edge.consumer, "data", edge, out) for edge in self.outputs]
         sent += [_returned(edge, register) for edge, register in zip(self.inputs, read, strict=True)]
         return sent + (self._end() if self.exhausted else [])
@@ -271,8 +282,7 @@ def states_of(graph: ActorGraph, batches: int) -> dict[str, ActorState]:
 
 def outcome_of(states: dict[str, ActorState], seconds: float) -> Outcome:
     return Outcome(
-        results={name: state.results for name, state in states.items() if not state.outputs},
-        peak={name: state.peak for name, state in states.items()},
+        results={name: state.results for name, state in states.items() if state.keeps_results},
         acts={name: state.acts for name, state in states.items()},
         seconds=seconds,
     )

@@ -7,7 +7,8 @@ Parallel training of relu(x w1) w2 with cross-entropy, by hand, as a user of `to
 * `megatron`: Megatron-LM's MLP: w1 by columns, w2 by rows, one all-reduce of the output in the forward pass.
 
 Plans that an expert would fix instead of searching (`EXPERT_PLANS`), and the planner's yardstick, `brute_force`. For
-the actor runtime: a loop without overlap (`sequential`) and a pipeline of unbounded queues (`queue_pipeline`).
+the actor runtime: a loop without overlap (`sequential`), a pipeline of unbounded queues (`queue_pipeline`), and a
+hand-tuned loop that copies to and from a GPU while it computes (`prefetcher`).
 """
 
 from __future__ import annotations
@@ -133,16 +134,14 @@ def sequential(stages: Sequence[Callable[[Any], Any]], items: Iterable[Any]) -> 
     return results
 
 
-def queue_pipeline(stages: Sequence[Callable[[Any], Any]], items: Sequence[Any]) -> tuple[list[Any], int]:
-    """A thread for each stage and unbounded queues between them. Returns the results and the longest queue seen."""
+def queue_pipeline(stages: Sequence[Callable[[Any], Any]], items: Iterable[Any]) -> list[Any]:
+    """A thread for each stage and unbounded queues between them."""
     queues: list[queue.SimpleQueue[Any]] = [queue.SimpleQueue() for _ in range(len(stages) + 1)]
-    longest = [0] * len(stages)
     end = object()
 
     def work(place: int) -> None:
         while (item := queues[place].get()) is not end:
             queues[place + 1].put(stages[place](item))
-            longest[place] = max(longest[place], queues[place + 1].qsize())
         queues[place + 1].put(end)
 
     threads = [threading.Thread(target=work, args=(place,)) for place in range(len(stages))]
@@ -153,4 +152,35 @@ def queue_pipeline(stages: Sequence[Callable[[Any], Any]], items: Sequence[Any])
     results = list(iter(queues[-1].get, end))
     for thread in threads:
         thread.join()
-    return results, max(longest[:-1], default=0)
+    return results
+
+
+def prefetcher(
+    host: Sequence[Tensor], weight: Tensor, batches: int, x: Sequence[Tensor], y: Sequence[Tensor],
+    out: Sequence[Tensor],
+) -> None:  # fmt: skip
+    """out = x weight of each batch, on a GPU; the next batch is copied there, and the last result back, meanwhile.
+
+    One thread queues all work on three streams; events say when a buffer is there to be read, and when it may be
+    written again. Before an event's first record nothing waits for it.
+
+    host: pinned batches, taken in turns. x, y (on the GPU) and out (pinned): as many buffers each, two to overlap.
+    """
+    up, main, down = (torch.cuda.Stream(weight.device) for _ in range(3))
+    uploaded, computed, downloaded = ([torch.cuda.Event() for _ in x] for _ in range(3))
+    for i in range(batches):
+        slot = i % len(x)
+        with torch.cuda.stream(up):
+            up.wait_event(computed[slot])  # x is read
+            x[slot].copy_(host[i % len(host)], non_blocking=True)
+            uploaded[slot].record()
+        with torch.cuda.stream(main):
+            main.wait_event(uploaded[slot])
+            main.wait_event(downloaded[slot])  # y is read
+            torch.mm(x[slot], weight, out=y[slot])
+            computed[slot].record()
+        with torch.cuda.stream(down):
+            down.wait_event(computed[slot])
+            out[slot].copy_(y[slot], non_blocking=True)
+            downloaded[slot].record()
+    down.synchronize()

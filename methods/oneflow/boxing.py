@@ -1,4 +1,4 @@
-"""Boxing: how a tensor goes from one SBP to another, and what that puts on the wire (OneFlow, Section 3.2, Table 2).
+"""Boxing: how a tensor goes from one SBP to another, and what that puts on the wire.
 
 A producer's attribute is not always what its consumer needs. Between them stands a *boxing* operator. With T the bytes
 of the global tensor it moves, all devices together:

@@ -18,12 +18,20 @@ import datasets
 from assay.experiment import Run, experiment
 from methods.oneflow.actor import ActorGraph, DeadlockError
 from methods.oneflow.actor import run as run_actors
-from methods.oneflow.baselines import EXPERT_PLANS, brute_force, queue_pipeline, sequential
+from methods.oneflow.baselines import EXPERT_PLANS, brute_force, prefetcher, queue_pipeline, sequential
 from methods.oneflow.graph import matmul_chain, mlp_step
 from methods.oneflow.plan import Machine, eliminate, factors_of, greedy, optimise, search
-from methods.oneflow.ranks import Case, compare_plans, count_boxings, make_inputs, race_boxings, race_steps
+from methods.oneflow.ranks import (
+    Case,
+    compare_plans,
+    count_boxings,
+    make_inputs,
+    parallelism_of,
+    race_boxings,
+    race_steps,
+)
 from methods.oneflow.sbp import B, S
-from methods.oneflow.simulation import pipeline, simulate, skip_graph
+from methods.oneflow.simulation import simulate, skip_graph
 
 LR = 0.1
 CLUSTER = Machine(speed=5e12, link=1.25e9)  # a V100 at what it reaches in float32, and 1/8 of a node's 100 Gbit/s
@@ -34,7 +42,7 @@ Sizes = tuple[int, int, int, int]  # batch, width, hidden, classes
 
 
 @experiment(
-    quick=dict(shape=[64, 32], world_sizes=[2], disjoint=[]),
+    quick=dict(shape=[64, 32], world_sizes=[2], disjoint=[[1, 1]]),
     standard=dict(shape=[256, 256], world_sizes=[2, 4, 8], disjoint=[[2, 2], [2, 3]]),
     requires="ranks:8", timeout=900,
 )  # fmt: skip
@@ -82,7 +90,7 @@ def expert_cases(
 def equivalence(run: Run, world_sizes: list[int], batch: int, hidden: int, steps: int) -> None:
     """A net with one hidden layer on digits, trained by each expert's plan and by one process, in both precisions.
 
-    10 classes, and 2 or 4 ranks that split them: parts are uneven.
+    4 ranks split the 10 classes into uneven parts.
     """
     images = datasets.load("digits")
     x = torch.as_tensor(images.train_x[:batch]).reshape(batch, -1)
@@ -99,11 +107,7 @@ def _with_data(inputs: dict[str, Tensor], x: Tensor, labels: Tensor) -> dict[str
     return {**inputs, "x": x.to(inputs["w1"].dtype), "labels": labels}
 
 
-@experiment(
-    quick=dict(devices=4, lengths=[1, 2], sizes=[8, 64]),
-    standard=dict(devices=4, lengths=[1, 2, 3, 4], sizes=[8, 64]),
-    timeout=1800,
-)
+@experiment(standard=dict(devices=4, lengths=[1, 2, 3, 4], sizes=[8, 64]), timeout=1800)
 def signatures(run: Run, devices: int, lengths: list[int], sizes: list[int]) -> None:
     """Every chain of matmuls with sides from `sizes` and inputs that lie as S(0), S(1) or B; the output is wanted as B.
 
@@ -149,8 +153,7 @@ def _ratio(cost: float, least: float) -> float:
 def plan_search(run: Run, devices: int, width: int, batches: list[int]) -> None:
     """Modelled seconds of a training step against the batch: the plan that is found, and those that an expert fixes.
 
-    `cost`: computing and boxing on `CLUSTER`. `wire_bytes`: of a step. `splits_data`, `splits_model`: whether the
-    plan's matmuls split the batch, or a weight.
+    `cost`: computing and boxing on `CLUSTER`. `wire_bytes`: of a step. And what `parallelism_of` says of the plan.
     """
     meshes = [(devices,), *((k, devices // k) for k in (2, 4) if k < devices)]
     for batch in batches:
@@ -165,8 +168,8 @@ def plan_search(run: Run, devices: int, width: int, batches: list[int]) -> None:
             with run.method(name, batch=batch) as m:
                 m.record("cost", plan.cost(CLUSTER), unit="s", evidence="simulated")
                 m.record("wire_bytes", plan.bytes, unit="B", evidence="counted")
-                m.record("splits_data", float(plan.parallelism in ("data", "hybrid")), evidence="counted")
-                m.record("splits_model", float(plan.parallelism in ("model", "hybrid")), evidence="counted")
+                for metric, number in parallelism_of(plan).items():
+                    m.record(metric, number, evidence="counted")
 
 
 @experiment(
@@ -222,10 +225,7 @@ def _sleeper(seconds: float) -> Callable[[Any], Any]:
 
 @experiment(standard=dict(replicates=5, batches=20, unit_s=0.002, pairs=30), timed=True, timeout=900)
 def pipeline_time(run: Run, batches: int, unit_s: float, pairs: int) -> None:
-    """Batches through stages of 1, 3 and 2 units that sleep, which takes no core: the protocol's own speed.
-
-    `expected`: units by the discrete-event run; sequential: their sum for each batch.
-    """
+    """Batches through stages of 1, 3 and 2 units that sleep, which takes no core: the protocol's own speed."""
     stages = [_sleeper(units * unit_s) for units in STAGES]
     contenders: dict[str, Callable[[], object]] = {
         f"actors[registers={r}]": (lambda r=r: run_actors(stage_chain(stages, r), batches)) for r in (1, 2, 3, 4)
@@ -283,14 +283,36 @@ def _seconds(call: Callable[[], object], repeats: int = 10) -> float:
     standard=dict(items=1000, ratio=10, unit_s=2e-4),
 )
 def back_pressure(run: Run, items: int, ratio: int, unit_s: float) -> None:
-    """A producer that is `ratio` times as fast as its consumer: most items between them at any time."""
-    stages = [_sleeper(unit_s), _sleeper(ratio * unit_s)]
-    for registers in (1, 2, 3):
-        with run.method("actors", registers=registers) as m:
-            outcome = run_actors(stage_chain(stages, registers), items)
-            m.record("in_flight", outcome.peak["stage0"], evidence="counted")
-    with run.method("queues", registers=0) as m:
-        m.record("in_flight", queue_pipeline(stages, range(items))[1], evidence="counted")
+    """A producer that is `ratio` times as fast as its consumer.
+
+    `in_flight`: the most items that the producer had begun and the consumer had not ended. The stages count them, so
+    that no runtime is asked about itself.
+    """
+    lock, now, most = threading.Lock(), 0, 0
+
+    def count(change: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += change
+            most = max(most, now)
+
+    def produce(item: int) -> int:
+        count(1)
+        time.sleep(unit_s)
+        return item
+
+    def consume(item: int) -> None:
+        time.sleep(ratio * unit_s)
+        count(-1)
+
+    for registers in (0, 1, 2, 3):
+        most = 0
+        with run.method("actors" if registers else "queues", registers=registers) as m:
+            if registers:
+                run_actors(stage_chain([produce, consume], registers), items)
+            else:
+                queue_pipeline([produce, consume], range(items))
+            m.record("in_flight", most, evidence="counted")
 
 
 def random_graph(seed: int) -> ActorGraph:
@@ -319,11 +341,6 @@ def schedules(run: Run, graphs: int, batches: int) -> None:
         with run.method("actors", registers=registers) as m:
             long, short = (simulate(skip_graph(registers), n).seconds for n in (120, 60))
             m.record("period", (long - short) / 60, unit="units", evidence="simulated")
-    for registers in (1, 2, 3, 4):
-        with run.method("actors", registers=registers) as m:
-            m.record("units", simulate(pipeline(STAGES, registers), 10).seconds, unit="units", evidence="simulated")
-    with run.method("sequential", registers=0) as m:
-        m.record("units", 10.0 * sum(STAGES), unit="units", evidence="simulated")
 
 
 def _cycle_needs_a_token() -> bool:
@@ -348,14 +365,22 @@ def _cycle_needs_a_token() -> bool:
 def gpu_pipeline(run: Run, width: int, batches: int, pairs: int) -> None:
     """Host-to-device copies, a matmul and device-to-host copies as three actors, each on a stream of its own.
 
-    Square float32 batches of this width take a current GPU about as long to copy as to multiply.
+    Square float32 batches of this width take a current GPU about as long to copy as to multiply. The buffers of the
+    race are made before it; `peak_bytes` is of passes of their own, which make theirs.
     """
     device = run.device
-    host = [torch.randn(width, width).pin_memory() for _ in range(2)]
-    weight = torch.randn(width, width, device=device)
+
+    def on_device() -> Tensor:
+        return torch.empty(width, width, device=device)
+
+    def pinned() -> Tensor:
+        return torch.empty(width, width, pin_memory=True)
+
+    host, weight = [pinned().normal_() for _ in range(2)], on_device().normal_()
+    torch.cuda.synchronize(device)  # other streams read the weight
     streams = threading.local()
 
-    def on_stream(work: Callable[[], Any]) -> Any:
+    def on_stream(work: Callable[[], Any]) -> None:
         if not hasattr(streams, "own"):
             streams.own = torch.cuda.Stream(device)
         with torch.cuda.stream(streams.own):
@@ -371,30 +396,26 @@ def gpu_pipeline(run: Run, width: int, batches: int, pairs: int) -> None:
     def download(x: Tensor, out: Tensor) -> None:
         on_stream(lambda: out.copy_(x, non_blocking=True))
 
-    def on_device() -> Tensor:
-        return torch.empty(width, width, device=device)
+    def actors(registers: int, makes: Sequence[Callable[[], Tensor]]) -> None:
+        memory = {f"stage{i}": make for i, make in enumerate(makes)}
+        run_actors(stage_chain([upload, compute, download], registers, **memory), batches)
 
-    def pinned() -> Tensor:
-        return torch.empty(width, width).pin_memory()
-
-    memory = {"stage0": on_device, "stage1": on_device, "stage2": pinned}
-    graphs = {registers: stage_chain([upload, compute, download], registers, **memory) for registers in (1, 2)}
-    a, b, c = on_device(), on_device(), pinned()
-
-    def one_by_one() -> None:
+    def one_by_one(x: Tensor, y: Tensor, out: Tensor) -> None:
         for i in range(batches):
-            upload(i, a)
-            compute(a, b)
-            download(b, c)
+            upload(i, x)
+            compute(x, y)
+            download(y, out)
 
-    def loader() -> None:
-        loaded = torch.utils.data.DataLoader(host * (batches // 2), batch_size=None, pin_memory=True)
-        for x in loaded:
-            a.copy_(x, non_blocking=True)
-            torch.cuda.current_stream().synchronize()
-            compute(a, b)
-            download(b, c)
-
-    run.race({"actors[registers=1]": lambda: run_actors(graphs[1], batches),
-              "actors[registers=2]": lambda: run_actors(graphs[2], batches),
-              "sequential": one_by_one, "dataloader": loader}, pairs=pairs, warmup=1)  # fmt: skip
+    makes = [on_device, on_device, pinned]
+    made = [[make(), make()] for make in makes]
+    takes = [itertools.cycle(pair).__next__ for pair in made]
+    run.race({
+        "actors[registers=1]": lambda: actors(1, takes),
+        "actors[registers=2]": lambda: actors(2, takes),
+        "sequential": lambda: one_by_one(*(pair[0] for pair in made)),
+        "prefetcher": lambda: prefetcher(host, weight, batches, *made),
+    }, pairs=pairs, warmup=1)  # fmt: skip
+    run.memory("actors", lambda: actors(1, makes), registers=1)
+    run.memory("actors", lambda: actors(2, makes), registers=2)
+    run.memory("sequential", lambda: one_by_one(*(make() for make in makes)))
+    run.memory("prefetcher", lambda: prefetcher(host, weight, batches, *([make(), make()] for make in makes)))

@@ -8,11 +8,7 @@ of W - lr dW.
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-from torch import Tensor
 
 from methods.oneflow import ops
 from methods.oneflow.ops import Op, Shape
@@ -27,10 +23,6 @@ class Node:
     inputs: tuple[str, ...]
     shape: Shape
     itemsize: int
-
-    @property
-    def numel(self) -> int:
-        return math.prod(self.shape)
 
 
 @dataclass
@@ -64,14 +56,6 @@ class Graph:
     def edges(self) -> list[tuple[str, str, int]]:
         """(producer, consumer, which of its inputs)."""
         return [(name, node.name, i) for node in self.nodes.values() for i, name in enumerate(node.inputs)]
-
-    def evaluate(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All values in one process: what every plan must agree with."""
-        values = dict(inputs)
-        for node in self.nodes.values():
-            if node.op is not None:
-                values[node.name] = node.op(*(values[i] for i in node.inputs))
-        return values
 
 
 def matmul_chain(sizes: list[int], itemsize: int = 4) -> Graph:

@@ -1,4 +1,4 @@
-"""Operators and their SBP signatures (OneFlow, Section 3.1, Table 1).
+"""Operators and their SBP signatures.
 
 A *signature* says which SBPs of the inputs give which SBP of the output, if every device just runs the operator on what
 it holds. Data parallelism, tensor parallelism and their mixtures are nothing but choices of signatures. For Y = A W:

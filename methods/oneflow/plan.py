@@ -1,4 +1,4 @@
-"""Plans: a signature for every operator, and the search for those of least cost (OneFlow, Section 3.2).
+"""Plans: a signature for every operator, and the search for those of least cost.
 
     cost = boxing bytes / (p * link) + floating-point operations of a device / speed + price * bytes that a device holds
 

@@ -19,7 +19,7 @@ from methods.oneflow.graph import mlp_step
 from methods.oneflow.ops import NdSignature
 from methods.oneflow.plan import Plan
 from methods.oneflow.runtime import Engine, Ranks, next_inputs, run_step, train
-from methods.oneflow.sbp import B, Mesh, P, S, Sbp, to_global, to_local
+from methods.oneflow.sbp import B, Mesh, NdSbp, P, S, Sbp, to_global, to_local
 
 Row = dict[str, Any]
 ATTRIBUTES = (S(0), S(1), B, P)
@@ -52,7 +52,7 @@ def count_boxings(
         local = _partial_everywhere(tensor, source, producers, rank)
         with count_communication() as counter:
             out = box(local, shape, source, target, producers, consumers, tensor)
-        _check_boxing(out, tensor, target, consumers, rank, f"{source} -> {target}")
+        _check_boxing(out, tensor, target, consumers, f"{source} -> {target}")
         expected = table_bytes(source, target, tensor.numel() * 4, len(producers), None if same else len(consumers))
         setting = {"pair": f"{source}->{target}", "devices": devices}
         sent = _sum_over_ranks(counter.sent_bytes)
@@ -75,17 +75,23 @@ def _partial_everywhere(tensor: Tensor, sbp: Sbp, ranks: Sequence[int], rank: in
     return to_local(tensor, (sbp,), (size,))[place]
 
 
-def _check_boxing(
-    out: Tensor | None, tensor: Tensor, target: Sbp, consumers: Sequence[int], rank: int, what: str
-) -> None:
+def _check_boxing(out: Tensor | None, tensor: Tensor, target: Sbp, consumers: Sequence[int], what: str) -> None:
     """Gather what the consumers have, outside the count, and compare."""
     held: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(held, out)
-    found = to_global([held[consumer] for consumer in consumers], (target,), (len(consumers),))
-    if (out is not None) != (rank in consumers) or not torch.allclose(found, tensor):
+    placed = [part is not None for part in held] == [other in consumers for other in range(len(held))]
+    if not placed or not hold([held[consumer] for consumer in consumers], tensor, (target,), (len(consumers),)):
         raise RuntimeError(
             f"boxing {what} from {dist.get_world_size()} ranks to {list(consumers)} gives another tensor"
         )
+
+
+def hold(parts: Sequence[Tensor], tensor: Tensor, sbp: NdSbp, mesh: Mesh) -> bool:
+    """Whether parts are those of a tensor: every single one, copies too; or, with partial values, what they make."""
+    if any(attribute.kind == "P" for attribute in sbp):
+        return torch.allclose(to_global(parts, sbp, mesh), tensor)
+    expected = to_local(tensor, sbp, mesh)
+    return all(a.shape == b.shape and torch.allclose(a, b) for a, b in zip(parts, expected, strict=True))
 
 
 def _count_dtensor(tensor: Tensor, world_size: int) -> list[Row]:
@@ -96,8 +102,7 @@ def _count_dtensor(tensor: Tensor, world_size: int) -> list[Row]:
     for source, target in itertools.product(ATTRIBUTES, ATTRIBUTES[:3]):
         value = peer.place(tensor, (source,))
         with count_communication() as counter:
-            moved = peer.box(value, tuple(tensor.shape), (source,), (target,))
-            moved.to_local()  # waits for it
+            peer.box(value, tuple(tensor.shape), (source,), (target,))
         setting = {"pair": f"{source}->{target}", "devices": "same"}
         rows.append(_row("dtensor", "peer_bytes", _sum_over_ranks(counter.sent_bytes), setting))
     return rows
@@ -163,14 +168,23 @@ def make_inputs(sizes: tuple[int, int, int, int], seed: int, dtype: torch.dtype 
             "w2": normal(hidden, classes)}  # fmt: skip
 
 
+def parallelism_of(plan: Plan) -> dict[str, int]:
+    """`splits_data`, `splits_model`: 1 where the plan's matmuls split the batch, a weight. `mesh_dimensions`."""
+    return {
+        "splits_data": int(plan.parallelism in ("data", "hybrid")),
+        "splits_model": int(plan.parallelism in ("model", "hybrid")),
+        "mesh_dimensions": len(plan.mesh),
+    }
+
+
 def compare_plans(
     rank: int, world_size: int, cases: list[Case], inputs: list[dict[str, Tensor]], steps: int, peer: bool
 ) -> list[Row]:
     """Train by each plan, beside one process, and count what a step sends. Rank 0 returns rows.
 
     `loss_difference`: largest relative difference of a step's loss. `bytes`: of one step, all ranks together;
-    `predicted_bytes`: the planner's. `splits_data`, `splits_model`: whether the plan's matmuls do. inputs: for each
-    case. peer: whether DTensor runs the same plans, and programs written by hand those of their names.
+    `predicted_bytes`: the planner's; and `parallelism_of`. inputs: for each case. peer: whether DTensor runs the same
+    plans, and programs written by hand those of their names.
     """
     rows = []
     for case, given in zip(cases, inputs, strict=True):
@@ -182,8 +196,8 @@ def compare_plans(
             rows.append(_row(method, "loss_difference", _difference(losses, expected), setting, ""))
             rows.append(_row(method, "bytes", _sum_over_ranks(_bytes_of_step(plan, engine, given)), setting))
             rows.append(_row(method, "predicted_bytes", plan.bytes, setting))
-        for metric, kinds in (("splits_data", ("data", "hybrid")), ("splits_model", ("model", "hybrid"))):
-            rows.append(_row("oneflow", metric, float(plan.parallelism in kinds), setting, ""))
+        for metric, number in parallelism_of(plan).items():
+            rows.append(_row("oneflow", metric, number, setting, ""))
         if peer and case.name in BY_HAND:
             trainer = BY_HAND[case.name](given, case.lr)
             with count_communication() as counter:

@@ -1,4 +1,4 @@
-"""Running a plan: every device has its copy of each operator, and boxing stands between them (OneFlow, Section 3.3).
+"""Running a plan: every device has its copy of each operator, and boxing stands between them.
 
     engine = Ranks(plan.mesh)                      # in each process of a group
     losses, weights = train(plan, engine, inputs, steps=20)

@@ -1,4 +1,4 @@
-"""SBP: how one global tensor lies on many devices (OneFlow, Section 3.1).
+"""SBP: how one global tensor lies on many devices.
 
 A *global tensor* has a logical shape and, for each dimension of the mesh of devices, one attribute:
 
@@ -66,14 +66,8 @@ def combine(values: Sequence[Tensor], sbp: Sbp) -> Tensor:
     return reduce(torch.add if sbp.combine == "sum" else torch.maximum, values)
 
 
-def split_sizes(length: int, parts: int) -> list[int]:
-    """Sizes of a balanced split: they differ by at most 1, larger ones first."""
-    size, larger = divmod(length, parts)
-    return [size + (part < larger) for part in range(parts)]
-
-
 def split_range(length: int, parts: int, part: int) -> tuple[int, int]:
-    """Start and stop of one part of a balanced split."""
+    """Start and stop of one part of a balanced split: sizes differ by at most 1, larger ones first."""
     size, larger = divmod(length, parts)
     start = part * size + min(part, larger)
     return start, start + size + (part < larger)

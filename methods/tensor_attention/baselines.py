@@ -61,7 +61,7 @@ def sampled_attention(
 def top_attention(
     q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, *, pairs: int, scale: float | None = None
 ) -> Tensor:
-    """The softmax over the pairs of the sqrt(pairs) longest first keys with the sqrt(pairs) longest second keys.
+    """The softmax over at most `pairs` pairs: of the floor(sqrt(pairs)) longest first keys with as many second keys.
 
     One choice for the whole batch, by the mean of squared lengths.
     """

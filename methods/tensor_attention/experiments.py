@@ -7,7 +7,9 @@ import statistics
 from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
+from numpy.polynomial.polynomial import polyval
 from torch import Tensor
 
 from assay.experiment import Run, experiment
@@ -19,7 +21,9 @@ from methods.tensor_attention.baselines import (
     top_attention,
 )
 from methods.tensor_attention.fast_attention import (
+    DenominatorError,
     Polynomial,
+    coefficients,
     degree_for,
     error_bound,
     fast_attention,
@@ -28,14 +32,16 @@ from methods.tensor_attention.fast_attention import (
     rank,
     relative_error,
 )
-from methods.tensor_attention.inputs import Inputs, balanced, largest_bound, signs, uniform
+from methods.tensor_attention.inputs import Inputs, balanced, gaussian, largest_bound, signs, uniform
 from methods.tensor_attention.match import MatchNet, balanced_accuracy, match2_unit, match3_unit, match_labels, train
 from methods.tensor_attention.tensor_attention import logit_bound, tensor_attention
 
 POLYNOMIALS: dict[str, Polynomial] = {"fast": "chebyshev", "fast_taylor": "taylor"}
 WIDTH = 4  # d, where it is not what varies
 ERROR = 1e-3  # what an approximation may be off by
-ROUNDING = 1e-14  # what float64 may add to an error that is guaranteed in exact arithmetic
+# what float64 may add, for values up to 1, to an error that is guaranteed in exact arithmetic: two units in the last
+# place for each of the four sums whose two quotients are compared
+ROUNDING = 8 * torch.finfo(torch.float64).eps
 EXACT: dict[str, Callable[[Inputs], Tensor]] = {
     "exact": lambda x: tensor_attention(*x.flat()),
     "loop": lambda x: loop_attention(*x.flat()),
@@ -48,8 +54,15 @@ def deviation(approximation: Callable[[], Tensor], exact: Tensor) -> float:
     """The largest error of an element; infinite where the approximation has no positive denominators."""
     try:
         return float((approximation().double() - exact.double()).abs().max())
-    except ValueError:
+    except DenominatorError:
         return math.inf
+
+
+def matrix_error(x: Inputs, degree: int, polynomial: Polynomial) -> float:
+    """The largest relative error of an element of A = exp(logits), |P(x) / e^x - 1|, in the rows of 8 queries."""
+    logits = (torch.einsum("id,jd,ld->ijl", x.q[:8], *x.keys) / WIDTH).numpy()
+    c = coefficients(degree, logit_bound(x.q, x.keys, 1 / WIDTH), polynomial)
+    return float(abs(polyval(logits, c) / np.exp(logits) - 1).max())
 
 
 @experiment(
@@ -70,10 +83,12 @@ def scaling(run: Run, pairs: int, degree: int, fast: list[int], exact: list[int]
         run.race({"exact": lambda x=x: EXACT["exact"](x)}, pairs=pairs, n=n)
 
 
+CROSSOVER = dict(sizes={4: [16, 32, 64, 128, 256], 8: [16, 32, 64, 128, 256], 16: [32, 64, 128, 256, 512]})
+
+
 @experiment(
     quick=dict(pairs=30, sizes={4: [16, 32, 64, 128]}),
-    standard=dict(replicates=5, pairs=30, sizes={4: [16, 32, 64, 128, 256], 8: [16, 32, 64, 128, 256],
-                                                 16: [32, 64, 128, 256, 512]}),
+    standard=dict(replicates=5, pairs=30, **CROSSOVER),
     gpu=dict(replicates=5, pairs=30, sizes={d: [64, 128, 256, 512, 1024, 2048] for d in (4, 8, 16)}),
     timed=True, timeout=1800,
 )  # fmt: skip
@@ -118,6 +133,16 @@ def _crossing(sizes: list[int], ratios: list[float]) -> float:
     return sizes[i] * (sizes[i + 1] / sizes[i]) ** share
 
 
+@experiment(standard=CROSSOVER)
+def crossover_memory(run: Run, sizes: dict[int, list[int]]) -> None:
+    """Peak bytes beside inputs of the contenders of `crossover`."""
+    for d, lengths in sizes.items():
+        for n in lengths:
+            x = uniform(n, d, 1.0, run.seed)
+            run.memory("exact", partial(EXACT["exact"], x), d=d, n=n)
+            run.memory("fast", partial(fast_tensor_attention, *x.flat(), error=ERROR), d=d, n=n)
+
+
 @experiment(
     quick=dict(exact=[24, 48, 96, 192, 384], naive=[8, 16, 32, 64, 128], fast=[256, 512, 1024, 2048, 4096]),
     standard=dict(exact=[64, 128, 256, 512, 1024], naive=[16, 32, 64, 128, 256],
@@ -150,6 +175,7 @@ GRID = dict(n=96, bounds=[0.5, 1.0, 1.5, 2.0])
 def error_grid(run: Run, n: int, bounds: list[float], degrees: list[int]) -> None:
     """Error against entry bound and degree, entries +-B and values +-1; `bound_used` is its share of guarantee (7).
 
+    Beside it `matrix_error`, of the exponentials before they are summed: no average over pairs makes it look small.
     An error without positive denominators is stored as missing; it used nothing, as there is no guarantee.
     """
     for entry_bound in bounds:
@@ -164,6 +190,7 @@ def error_grid(run: Run, n: int, bounds: list[float], degrees: list[int]) -> Non
                 )
                 with run.method(name, entry_bound=entry_bound, degree=degree) as m:
                     m["error"] = error
+                    m["matrix_error"] = matrix_error(x, degree, polynomial)
                     m["bound_used"] = error / (guarantee + ROUNDING) if guarantee < math.inf else 0.0
                     if guarantee < math.inf:
                         m["guarantee"] = guarantee
@@ -304,7 +331,19 @@ def estimates(run: Run, n: int, multiples: list[int]) -> None:
                 m["error"] = deviation(partial(method, *x.flat(), pairs=pairs), exact)
 
 
-@experiment(standard=dict(replicates=3, n=96, degree=8, bounds=[0.5, 1.0, 1.5, 2.0, 2.5]))
+@experiment(standard=dict(replicates=6, n=96, degree=6, bounds=[0.5, 1.0, 1.5, 2.0]))
+def distributions(run: Run, n: int, degree: int, bounds: list[float]) -> None:
+    """Error against entry bound by what the entries are, all +-B or a Gaussian's clipped at B, for values +-1."""
+    for entry_bound in bounds:
+        for name, draw in (("signs", signs), ("gaussian", gaussian)):
+            x = draw(n, WIDTH, entry_bound, run.seed)
+            exact = tensor_attention(*x.flat())
+            with run.method("fast", entry_bound=entry_bound, entries=name) as m:
+                m["error"] = deviation(partial(fast_tensor_attention, *x.flat(), degree=degree), exact)
+                m["matrix_error"] = matrix_error(x, degree, "chebyshev")
+
+
+@experiment(standard=dict(replicates=6, n=96, degree=8, bounds=[0.5, 1.0, 1.5, 2.0, 2.5]))
 def precision(run: Run, n: int, degree: int, bounds: list[float]) -> None:
     """Error of the fast algorithm in two number formats; missing where a denominator is not positive."""
     for entry_bound in bounds:
@@ -317,12 +356,16 @@ def precision(run: Run, n: int, degree: int, bounds: list[float]) -> None:
 
 
 @experiment(
-    gpu=dict(replicates=5, pairs=30, width=64, sizes={"exact": [256, 512, 1024, 2048, 4096], "loop": [256, 512, 1024],
-                                                      "sdpa": [256, 512, 1024], "naive": [256, 512, 1024]}),
+    gpu=dict(replicates=5, pairs=30, width=64, sizes={"exact": [256, 512, 1024, 2048, 4096],
+                                                      "loop": [256, 512, 1024, 2048],
+                                                      "sdpa": [256, 512, 1024, 2048], "naive": [256, 512, 1024]}),
     requires="gpu", timed=True, timeout=3600,
 )  # fmt: skip
 def kernel_time(run: Run, pairs: int, width: int, sizes: dict[str, list[int]]) -> None:
-    """The Triton kernel beside other exact ways, forward, in bfloat16."""
+    """The Triton kernel beside other exact ways, forward, in bfloat16.
+
+    The naive way stops at n = 1,024: its logits, and their softmax beside them, take 2 GiB each, and 16 GiB at 2,048.
+    """
     for n in sizes["exact"]:
         x = uniform(n, width, 1.0, run.seed, dtype=torch.bfloat16, device=run.device)
         run.race({name: partial(EXACT[name], x) for name, own in sizes.items() if n in own}, pairs=pairs, n=n)

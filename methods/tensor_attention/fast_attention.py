@@ -14,8 +14,8 @@ exactly. As (A (/) B)^T (C (/) D) = (A^T C) * (B^T D), the n^2 pairs are never m
     num = U1 [(U2^T V1) * (U3^T V2)],     den = U1 [(U2^T 1) * (U3^T 1)],     T~ = num / den                         (6)
 
 in O(n r d) time. One pass over blocks of keys gathers the r x (d + 1) moments U2^T [V1, 1] and U3^T [V2, 1], one pass
-over blocks of queries spends them: besides the result, memory does not depend on n. An order k has k - 1 keys and
-values and as many factors in (4) to (6); k = 2 is ordinary attention, k = 3 tensor attention.
+over blocks of queries spends them: beside a block, memory holds no more than the result or a copy of one input. An
+order k has k - 1 keys and values and as many factors in (4) to (6): k = 2 is ordinary, k = 3 tensor attention.
 
 How good it is: where |P(x) - e^x| <= eps e^x on [-M, M] with eps < 1, all denominators are positive and
 
@@ -41,6 +41,7 @@ from numpy.polynomial import chebyshev as cheb
 from scipy.special import iv
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from methods.tensor_attention.tensor_attention import check, logit_bound
 
@@ -51,6 +52,11 @@ MIN_BLOCK = 64  # rows; of fewer a matrix product makes poor use
 LARGEST_RANK = 2**20
 LARGEST_DEGREE = 60
 SMALLEST_BOUND = 1e-3  # the interval of logits that are all but zero
+LARGEST_BOUND = 700.0  # float64 holds exp of little more
+
+
+class DenominatorError(ValueError):
+    """A denominator of (6) is not positive: a polynomial too poor for these entries, or a type of too few digits."""
 
 
 def fast_tensor_attention(
@@ -69,11 +75,11 @@ def fast_tensor_attention(
 
     Returns:
         (..., n_q, e), of the type of `q`; half types are computed in float32. Differentiable once, in O(n r) memory;
-        without gradients only inputs and result grow with n.
+        without gradients no more than the result, or a copy of one input, beside a block.
 
     Raises:
-        ValueError: inputs that do not fit together; neither or both of degree and error; a rank above 2^20; or
-            denominators that are not positive, as the polynomial is too poor for these entries.
+        ValueError: inputs that do not fit together; neither or both of degree and error; a rank above 2^20; logits
+            whose exp overflows; or, as a DenominatorError, denominators that are not positive.
     """
     return fast_attention(q, (k1, k2), (v1, v2), degree=degree, error=error, scale=scale, polynomial=polynomial)
 
@@ -105,13 +111,26 @@ def fast_attention(
     weights = monomial_weights(width, degree, coefficients(degree, bound, polynomial), scale)
 
     def flat(x: Tensor) -> Tensor:
-        return x.reshape(-1, *x.shape[-2:]).to(torch.promote_types(x.dtype, torch.float32))
+        return x.reshape(-1, *x.shape[-2:])
 
     moments = math.prod(_moments(flat(k), flat(v), degree) for k, v in zip(keys, values, strict=True))
-    sums = _spend(flat(q), moments * weights[:, None].to(flat(q)), degree)
-    if not bool((sums[..., -1] > 0).all()):
-        raise ValueError(_why_not_positive(degree, bound, polynomial))
-    return (sums[..., :-1] / sums[..., -1:]).to(q.dtype).reshape(*q.shape[:-1], values[0].shape[-1])
+    moments = moments * weights[:, None].to(moments)
+
+    def spend(queries: Tensor) -> Tensor:
+        sums = torch.bmm(monomials(queries.to(moments.dtype), degree).mT, moments)
+        if not bool((sums[..., -1] > 0).all()):
+            raise DenominatorError(_why_not_positive(degree, bound, polynomial))
+        return (sums[..., :-1] / sums[..., -1:]).to(q.dtype)
+
+    size = _rows(flat(q), degree)
+    parts = map(spend, flat(q).split(size, dim=1))
+    if torch.is_grad_enabled() and (q.requires_grad or moments.requires_grad):
+        out = torch.cat(tuple(parts), dim=1)
+    else:
+        out = q.new_empty(moments.shape[0], q.shape[-2], moments.shape[2] - 1)
+        for target, part in zip(out.split(size, dim=1), parts, strict=True):
+            target.copy_(part)
+    return out.reshape(*q.shape[:-1], out.shape[-1])
 
 
 def rank(width: int, degree: int) -> int:
@@ -120,11 +139,13 @@ def rank(width: int, degree: int) -> int:
 
 
 def coefficients(degree: int, bound: float, polynomial: Polynomial = "chebyshev") -> list[float]:
-    """c_0 ... c_g of the polynomial that stands for exp on [-bound, bound]."""
+    """c_0 ... c_g of the polynomial that stands for exp on [-bound, bound]; ValueError where Bessel's I_k overflow."""
     if polynomial == "taylor":
         return [1 / math.factorial(m) for m in range(degree + 1)]
     if polynomial != "chebyshev":
         raise ValueError(f"coefficients: no polynomial {polynomial!r}; there are chebyshev and taylor")
+    if bound > LARGEST_BOUND:
+        raise ValueError(f"fast_attention: logits may reach {bound:.3g}, where exp overflows: use `tensor_attention`")
     bound = max(bound, SMALLEST_BOUND)
     series = [(1 if k == 0 else 2) * iv(k, bound) for k in range(degree + 1)]
     return [float(c) / bound**m for m, c in enumerate(cheb.cheb2poly(series))]
@@ -133,14 +154,14 @@ def coefficients(degree: int, bound: float, polynomial: Polynomial = "chebyshev"
 def relative_error(degree: int, bound: float, polynomial: Polynomial = "chebyshev") -> float:
     """eps with |P(x) - e^x| <= eps e^x on [-bound, bound]: equations (8) and (9); may be `inf`."""
     bound = max(bound, SMALLEST_BOUND)
-    try:
-        if polynomial == "taylor":
-            return math.exp(bound + (degree + 1) * math.log(bound) - math.lgamma(degree + 2))
-        # terms fall faster than geometrically from k = M on
-        rest = np.arange(degree + 1, degree + 40 + 2 * math.ceil(bound))
-        return math.exp(bound) * 2 * float(iv(rest, bound).sum())
-    except OverflowError:
+    if polynomial == "taylor":
+        log_eps = bound + (degree + 1) * math.log(bound) - math.lgamma(degree + 2)
+        return math.exp(log_eps) if log_eps <= LARGEST_BOUND else math.inf
+    if bound > LARGEST_BOUND:
         return math.inf
+    # terms fall faster than geometrically from k = M on
+    rest = np.arange(degree + 1, degree + 40 + 2 * math.ceil(bound))
+    return math.exp(bound) * 2 * float(iv(rest, bound).sum())
 
 
 def error_bound(eps: float, largest: float) -> float:
@@ -267,21 +288,13 @@ def _rows(x: Tensor, degree: int) -> int:
 
 
 def _moments(key: Tensor, value: Tensor, degree: int) -> Tensor:
-    """U^T [V, 1], (batch, r, e + 1), over blocks of rows."""
-    value = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
+    """U^T [V, 1], (batch, r, e + 1), over blocks of rows; half types in float32."""
+    whole = torch.promote_types(key.dtype, torch.float32)
+    moments = key.new_zeros(key.shape[0], rank(key.shape[2], degree), value.shape[2] + 1, dtype=whole)
     size = _rows(key, degree)
-    parts = zip(key.split(size, dim=1), value.split(size, dim=1), strict=True)
-    first, *others = parts
-    moments = torch.bmm(monomials(first[0], degree), first[1])
-    for k, v in others:
-        moments = torch.baddbmm(moments, monomials(k, degree), v)
+    for k, v in zip(key.split(size, dim=1), value.split(size, dim=1), strict=True):
+        moments = torch.baddbmm(moments, monomials(k.to(whole), degree), F.pad(v.to(whole), (0, 1), value=1.0))
     return moments
-
-
-def _spend(q: Tensor, moments: Tensor, degree: int) -> Tensor:
-    """Numerators and, last, denominators of (6): (batch, n_q, e + 1)."""
-    blocks = q.split(_rows(q, degree), dim=1)
-    return torch.cat([torch.bmm(monomials(block, degree).mT, moments) for block in blocks], dim=1)
 
 
 def _why_not_positive(degree: int, bound: float, polynomial: Polynomial) -> str:

@@ -50,6 +50,13 @@ def signs(n: int, width: int, bound: float, seed: int, *, order: int = 3, keys: 
     return Inputs(q, tuple(k), tuple(_signs(m, width, generator) for m in rows[1:]))
 
 
+def gaussian(n: int, width: int, bound: float, seed: int) -> Inputs:
+    """Entries of q and keys from N(0, 1), clipped to [-bound, bound]; values +1 or -1, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(3, n, width, generator=generator, dtype=torch.float64).clamp(-bound, bound)
+    return Inputs(drawn[0], (drawn[1], drawn[2]), (_signs(n, width, generator), _signs(n, width, generator)))
+
+
 def _signs(n: int, width: int, generator: torch.Generator) -> Tensor:
     return torch.randint(2, (n, width), generator=generator).double() * 2 - 1
 
@@ -57,7 +64,8 @@ def _signs(n: int, width: int, generator: torch.Generator) -> Tensor:
 def balanced(width: int, bound: float, keys: int = 4096) -> Inputs:
     """The inputs on which guarantee (7) is nearly attained: logits +M and -M share the weight equally, values differ.
 
-    One query; so many more pairs have the logit -M that both groups weigh e^M / (e^M + e^-M) to 1/keys.
+    One query. The share of pairs with the logit M is 1 / (1 + e^{2M}), so that each group has half of the weight, up to
+    the rounding to whole keys.
     """
     logit = bound**3
     rare = max(1, round(keys / (1 + math.exp(2 * logit))))

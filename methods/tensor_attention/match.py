@@ -38,13 +38,18 @@ def match_labels(tokens: Tensor, modulus: int, task: Task) -> Tensor:
 
 def match3_unit(tokens: Tensor, modulus: int) -> Tensor:
     """The output of the constructed unit (10), (batch, n) float64, for tokens (batch, n) in [0, modulus)."""
+    values, scale = _values(tokens), _sharpness(modulus, tokens.shape[1])
+    # tokens are weighed in pairs with the blank too: those have value 0 and logit 0, below the blank's own
+    return tensor_attention(*match3_vectors(tokens, modulus), values, values, scale=scale).squeeze(-1)
+
+
+def match3_vectors(tokens: Tensor, modulus: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Q / c (batch, n, 5), K1 and K2 (batch, n + 1, 5) of (10), the blank key last."""
     cos, sin, one, zero = _angles(tokens, modulus)
     q = torch.stack([cos, -cos, -sin, -sin, one], dim=-1)
     k1 = _with_blank(torch.stack([cos, sin, cos, sin, zero], dim=-1), _threshold(modulus))
     k2 = _with_blank(torch.stack([cos, sin, sin, cos, zero], dim=-1), 1.0)
-    values = _values(tokens)
-    # tokens are weighed in pairs with the blank too: those have value 0 and logit 0, below the blank's own
-    return tensor_attention(q, k1, k2, values, values, scale=_sharpness(modulus, tokens.shape[1])).squeeze(-1)
+    return q, k1, k2
 
 
 def match2_unit(tokens: Tensor, modulus: int) -> Tensor:

@@ -33,7 +33,7 @@ from torch.autograd.function import once_differentiable
 
 from methods.tensor_attention import kernels
 
-BLOCK_BYTES = 2**19  # logits at a time: they stay in a core's second cache
+BLOCK_BYTES = 2**19  # logits, keys or values at a time: they stay in a core's second cache
 BLOCK_QUERIES = 256
 SAFE_LOGIT = 30.0  # below it exp neither over- nor underflows in float32, n^2 terms of it neither
 
@@ -120,7 +120,7 @@ def blocked_forward(q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, s
     whole = torch.promote_types(q.dtype, torch.float32)
     out = torch.empty(*q.shape[:2], v1.shape[-1], dtype=q.dtype, device=q.device)
     lse = torch.empty(*q.shape[:2], 1, dtype=whole, device=q.device)
-    for some in _batches(q, k1, k2):
+    for some in _batches(q, k1, k2, v1):
         parts = [x[some].to(whole) for x in (q, k1, k2, v1, v2)]
         out[some], lse[some] = _forward(parts[0] * scale, *parts[1:])
     return out, lse
@@ -136,7 +136,7 @@ def _forward(q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor) -> tuple
     # where no logit can be large, as for the paper's bounded entries, there is no maximum to subtract
     bounded = logit_bound(q, (k1, k2), 1.0) <= SAFE_LOGIT
     top = q.new_full((q.shape[0], 1, q.shape[1]), 0.0 if bounded else -torch.inf)
-    for first, second, rows in _blocks(q, k1, k2):
+    for first, second, rows in _blocks(q, k1, k2, v1):
         keys, values = _pairs(k1[:, first], k2[:, second]), _pairs(v1[:, first], v2[:, second])
         for i in rows:
             scores = torch.bmm(keys, columns[..., i])
@@ -155,7 +155,7 @@ def blocked_backward(
     """The torch twin of the backward kernels, equation (3): the derivatives of q, k1, k2, v1, v2."""
     whole = lse.dtype
     found = tuple(torch.empty_like(x) for x in (q, k1, k2, v1, v2))
-    for some in _batches(q, k1, k2):
+    for some in _batches(q, k1, k2, v1):
         parts = [x[some].to(whole) for x in (grad, q, k1, k2, v1, v2, out)]
         parts[1] = parts[1] * scale
         dq, *others = _backward(*parts, lse[some])
@@ -172,7 +172,7 @@ def _backward(
     # [G, -delta] times [V, 1] is dP - delta in one product
     grad = torch.cat([grad, -(grad * out).sum(dim=-1, keepdim=True)], dim=-1)
     dq, dk1, dk2, dv1, dv2 = (torch.zeros_like(x) for x in (q, k1, k2, v1, v2))
-    for first, second, rows in _blocks(q, k1, k2):
+    for first, second, rows in _blocks(q, k1, k2, v1):
         keys, values = _pairs(k1[:, first], k2[:, second]), _pairs(v1[:, first], v2[:, second])
         dkeys, dvalues = torch.zeros_like(keys), torch.zeros_like(values)
         for i in rows:
@@ -198,16 +198,16 @@ def _unpair(dpairs: Tensor, a: Tensor, b: Tensor, da: Tensor, db: Tensor) -> Non
     db += (dpairs * a.unsqueeze(2)).sum(dim=1)
 
 
-def _batches(q: Tensor, k1: Tensor, k2: Tensor) -> list[slice]:
+def _batches(q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor) -> list[slice]:
     """As many elements of the batch together as fill a block, so that many small problems are few operations."""
-    size = max(1, _block(q) // (q.shape[1] * k1.shape[1] * k2.shape[1]))
+    size = max(1, _block(q) // (_numbers(q.shape[1], k1, v1) * k1.shape[1] * k2.shape[1]))
     return _slices(q.shape[0], size)
 
 
-def _blocks(q: Tensor, k1: Tensor, k2: Tensor) -> Iterator[tuple[slice, slice, list[slice]]]:
-    """Slices of j and l, and those of the queries for each, at most `BLOCK_BYTES` of logits in all."""
+def _blocks(q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor) -> Iterator[tuple[slice, slice, list[slice]]]:
+    """Slices of j and l, and those of the queries for each: at most `BLOCK_BYTES` of logits, of keys and of values."""
     rows = _slices(q.shape[1], BLOCK_QUERIES)
-    pairs = max(1, _block(q) // (q.shape[0] * rows[0].stop))
+    pairs = max(1, _block(q) // (q.shape[0] * _numbers(rows[0].stop, k1, v1)))
     seconds = _slices(k2.shape[1], pairs)
     for first in _slices(k1.shape[1], max(1, pairs // seconds[0].stop)):
         for second in seconds:
@@ -218,7 +218,14 @@ def _block(q: Tensor) -> int:
     return BLOCK_BYTES // max(4, q.element_size())
 
 
+def _numbers(queries: int, k1: Tensor, v1: Tensor) -> int:
+    """How many a pair (j, l) has in the largest tensor: its logits, its key, or its value."""
+    return max(queries, k1.shape[2], v1.shape[2])
+
+
 def _slices(length: int, size: int) -> list[slice]:
     """The fewest slices of at most `size` that cover `length`, about equally long."""
+    if not length:
+        return []
     size = -(-length // -(-length // size))
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]

@@ -115,10 +115,14 @@ def test_the_reference_takes_no_gradient_and_no_change() -> None:
     x = torch.randint(8, (20, 2))
     assert not log_ratio(reference, model, x).requires_grad
     assert log_ratio(model, reference, x).requires_grad
+    y, sigma, noise = batch(20), torch.ones(20).double(), batch(20, seed=2)
+    assert not diffusion_log_ratio(frozen(denoiser()), denoiser(3), y, sigma, noise).requires_grad
+    assert diffusion_log_ratio(denoiser(), denoiser(3), y, sigma, noise).requires_grad
     net = denoiser().float()
     before, pool = state(net), torch.randn(100, 2)
     recipe = Recipe(steps=3, batch_size=16, lr=1e-2, half_life=2, pool_size=100)
     trained = ddo_round(net, pool, lambda n: torch.randn(n, 2), diffusion_loss, 1.0, 1.0, recipe)
+    assert all(p.requires_grad and p.grad is None for p in net.parameters())
     assert torch.equal(state(net), before)
     assert not torch.equal(state(trained), before)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,9 +15,24 @@ from assay import ROOT
 from assay.card import load_card
 from assay.experiment import Run
 from methods.ddo import hotpaths
+from methods.ddo import plane as plane_study
 from methods.ddo.baselines import pretrain
-from methods.ddo.experiments import capacity, grid_chain, images, misfit, optima, plane, stability, start
-from methods.ddo.images import ImageStudy
+from methods.ddo.experiments import (
+    CLASSIFIER_RATES,
+    WEIGHTS,
+    bits,
+    capacity,
+    grid_chain,
+    images,
+    keep,
+    misfit,
+    network_calls,
+    optima,
+    plane,
+    stability,
+    start,
+)
+from methods.ddo.images import ImageStudy, features_of
 from methods.ddo.networks import UNet
 from methods.ddo.plane import PlaneStudy, draw, finetuning
 from methods.shared.diffusion import EDM, edm_loss, evaluations, frozen
@@ -47,13 +65,56 @@ def test_the_exact_experiments_record_what_the_card_claims() -> None:
     assert max(value for _, value in found["optimum_error"]) < 1e-6
 
 
-def test_two_rounds_of_ddo_sharpen_a_small_diffusion_model_and_more_likelihood_does_not(study: PlaneStudy) -> None:
+@pytest.fixture(scope="module")
+def sharpened(study: PlaneStudy) -> EDM:
+    torch.manual_seed(0)
+    return study.ddo([(2.0, 1.0)], finetuning(150, pool_size=4_000), rounds=3)[-1][0].model
+
+
+def test_three_rounds_of_ddo_sharpen_a_small_diffusion_model_and_more_likelihood_does_not(
+    study: PlaneStudy, sharpened: EDM
+) -> None:
     recipe = finetuning(150, pool_size=4_000)
     torch.manual_seed(0)
-    tuned = study.ddo([(2.0, 1.0)], recipe, rounds=3)[-1][0].model
     more = study.mle(recipe, rounds=3)[-1]
-    inside = [study.region.share_inside(draw(model, 8_000)) for model in (study.pretrained, more, tuned)]
+    inside = [study.region.share_inside(draw(model, 8_000)) for model in (study.pretrained, more, sharpened)]
     assert inside[2] > max(inside[:2]) + 0.02
+
+
+def test_the_divergences_of_a_sharpened_model_have_converged_in_the_steps_of_the_flow(
+    study: PlaneStudy, sharpened: EDM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {}
+    for steps in (plane_study.FLOW_STEPS, 4 * plane_study.FLOW_STEPS):
+        monkeypatch.setattr(plane_study, "FLOW_STEPS", steps)
+        run = Run("plane", "standard", seed=0)
+        with run.method("ddo_a2") as m:
+            study.divergences(m, sharpened)
+        found[steps] = {row.metric: row.value for row in run.rows}
+    coarse, fine = found.values()
+    for metric in ("reverse_kl", "forward_kl"):
+        assert fine[metric] > 0.1
+        assert coarse[metric] == pytest.approx(fine[metric], rel=0.1)
+
+
+def test_divergences_do_not_depend_on_what_was_drawn_before(study: PlaneStudy) -> None:
+    run = Run("plane", "standard", seed=0)
+    with run.method("pretrained") as m:
+        study.divergences(m, study.pretrained)
+        study.divergences(m, study.pretrained)
+    values = [row.value for row in run.rows if row.metric in ("reverse_kl", "forward_kl")]
+    assert values[:2] == values[2:]
+
+
+def test_guidance_has_a_denoiser_for_each_rate_and_weight_and_calls_the_classifier_beside_the_network(
+    study: PlaneStudy,
+) -> None:
+    torch.manual_seed(0)
+    guided = study.guided(width=8, steps=2, pool_size=100, rates=[1e-3, 1e-2], weights=[0.5, 1.0, 2.0])
+    assert len(guided) == 6
+    unguided = network_calls(study.pretrained)
+    assert unguided == evaluations(18)
+    assert unguided < network_calls(guided[0]) < 2 * unguided  # not at the highest noise levels
 
 
 def test_tuned_likelihood_takes_the_better_rate_in_each_round(study: PlaneStudy) -> None:
@@ -76,12 +137,17 @@ def test_the_plane_records_every_contender_its_rounds_and_its_samples() -> None:
     inside = [row for row in run.rows if row.metric == "inside"]
     chosen = {row.method for row in inside if not row.setting}
     assert chosen == {
-        "pretrained", "data", "mle", "mle_tuned", "mle_compute", "discriminator_guidance", "ddo", "ddo_a1", "ddo_a2"
+        "pretrained", "data", "mle", "mle_tuned", "mle_compute", "mle_compute_fixed", "discriminator_guidance",
+        "ddo", "ddo_a1", "ddo_a2",
     }  # fmt: skip
     for name in ("mle_rounds", "ddo_rounds", "ddo_a1_rounds", "ddo_a2_rounds"):
         assert {row.setting["round"] for row in inside if row.method == name} == EVERY_ROUND
     assert {(r.setting["alpha"], r.setting["beta"]) for r in inside if r.method == "ddo_grid"} == set(pairs)
-    assert {row.value for row in run.rows if row.metric == "nfe"} == {evaluations(18)}
+    nfe = {row.method: row.value for row in run.rows if row.metric == "nfe"}
+    assert nfe.pop("discriminator_guidance") > evaluations(18)
+    assert set(nfe.values()) == {evaluations(18)}
+    steps = {row.method: row.value for row in run.rows if row.metric == "steps"}
+    assert steps["pretrained"] > steps["mle_compute"] > steps["mle_compute_fixed"] > steps["ddo"] == steps["mle"] == 20
     assert {artifact.method for artifact in run.artifacts} == chosen - {"discriminator_guidance"}
     assert all(0 <= row.value <= 100 for row in inside)
 
@@ -116,9 +182,22 @@ def test_validation_images_are_carved_out_of_training_and_test_images_are_not_tr
     assert float(digits.train.min()) == -1
     assert float(digits.train.max()) == 1
     assert digits.accuracy > 0.85
-    same = digits.distance(digits.real(400), digits.test)
-    noise = digits.distance(torch.randn(400, 1, 8, 8), digits.test)
-    assert same < 0.1 * noise
+    assert digits.few == 150
+    assert digits.floor() < 0.1 * digits.distance(torch.randn(150, 1, 8, 8), digits.test)
+
+
+def test_features_are_in_units_of_their_spread_on_the_training_images(digits: ImageStudy) -> None:
+    spread = (features_of(digits.classifier, digits.train) / digits.scale).std(dim=0)
+    stirs = spread > 0
+    assert int(stirs.sum()) > 5
+    torch.testing.assert_close(spread[stirs], torch.ones(int(stirs.sum())))
+    assert bool((digits.scale[~stirs] == 1).all())
+
+
+def test_samples_are_images_whatever_the_denoiser_returns(digits: ImageStudy) -> None:
+    x = digits.draw(lambda x, sigma: 3 * x.sign(), 8)
+    assert float(x.min()) == -1
+    assert float(x.max()) == 1
 
 
 def test_the_u_net_learns_digits(digits: ImageStudy) -> None:
@@ -135,8 +214,39 @@ def test_images_are_padded_to_the_size_of_the_u_net_and_every_contender_is_measu
                     finetuning_lr=1e-4, rounds=2, samples=40, classifier_steps=5,
                     candidates=[(1.0, 0.1), (2.0, 0.1)], rates=[1.0, 0.1])  # fmt: skip
     rows = [row for row in run.rows if row.metric == "frechet"]
-    assert {row.method for row in rows} == {"pretrained", "data", "mle", "mle_tuned", "ddo", "ddo_rounds"}
-    assert {row.setting["round"] for row in rows if row.method == "ddo_rounds"} == EVERY_ROUND
+    assert {row.method for row in rows} == {"pretrained", "mle", "mle_tuned", "ddo"}
+    few = {row.method for row in run.rows if row.metric == "frechet_few"}
+    assert few == {"data", "pretrained", "mle", "mle_tuned", "ddo"}
+    (by_round,) = run.curves
+    assert (by_round.method, by_round.metric, by_round.x_name) == ("ddo", "frechet", "round")
+    assert set(by_round.x) == EVERY_ROUND
+    before = next(row.value for row in rows if row.method == "pretrained")
+    assert by_round.y[0] == before
+    assert {artifact.method for artifact in run.artifacts} == few
+    for artifact in run.artifacts:
+        drawn = np.load(io.BytesIO(base64.b64decode(artifact.npz_base64)))["images"]
+        assert drawn.dtype == np.float32
+        assert drawn.shape == (64 if artifact.method == "data" else 40, 12, 12)  # 40 samples in all
+        assert -1 <= drawn.min() < drawn.max() <= 1
+
+
+def test_a_figures_images_are_kept_of_the_first_replicate_alone() -> None:
+    for seed, kept in ((0, 1), (1, 0)):
+        run = Run("images", "standard", seed=seed, dataset="digits")
+        keep(run, "data", torch.zeros(3, 1, 8, 8))
+        assert len(run.artifacts) == kept
+
+
+def test_bits_records_both_divergences_of_every_contender() -> None:
+    run = Run("bits", "standard", seed=0)
+    bits.function(run, hidden=16, steps=100, round_steps=80, rounds=1, candidates=[(1.0, 1.0)])
+    found = {(row.method, row.metric): row.value for row in run.rows if row.metric.endswith("_kl")}
+    assert {method for method, _ in found} == {"pretrained", "mle", "ddo", "ddo_paper"}
+    for method in ("pretrained", "mle", "ddo", "ddo_paper"):
+        forward, reverse, both = (found[method, f"{which}_kl"] for which in ("forward", "reverse", "both"))
+        assert min(forward, reverse) > 1  # nats; so small a model is far from the data
+        assert both == forward + reverse
+    assert found["mle", "both_kl"] < found["pretrained", "both_kl"]
 
 
 def test_every_search_of_the_experiments_gives_likelihood_as_many_trials_as_ddo() -> None:
@@ -144,11 +254,13 @@ def test_every_search_of_the_experiments_gives_likelihood_as_many_trials_as_ddo(
         for profile in experiment.profiles:
             parameters = experiment.parameters(profile)
             assert len(parameters["candidates"]) == len(parameters["rates"]), (experiment.name, profile)
+    standard = plane.parameters("standard")
+    assert len(CLASSIFIER_RATES) * len(WEIGHTS) == len(standard["candidates"]) * standard["rounds"]
 
 
 def test_the_cards_claims_name_experiments_that_run_in_their_profiles() -> None:
     card = load_card(ROOT / "methods" / "ddo" / "paper.yaml")
-    declared = {e.name: e for e in (start, stability, misfit, optima, grid_chain, plane, capacity, images)}
+    declared = {e.name: e for e in (start, stability, misfit, optima, grid_chain, bits, plane, capacity, images)}
     for claim in card.claims.values():
         for test in claim.tests() if claim.untested is None else ():
             if test.experiment in declared and claim.profiles != ("quick", "standard", "gpu"):

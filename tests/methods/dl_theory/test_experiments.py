@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from assay.experiment import Run
-from assay.record import Row
-from methods.dl_theory import ACTIVATIONS, Networks
-from methods.dl_theory.baselines import FAR_OFF, infinite_width_vertex, relu_networks
+from assay import ROOT
+from assay.card import load_card
+from assay.experiment import Run, experiments_of, seed_everything
+from assay.record import Result, Row
+from assay.verdict import judge
+from methods.dl_theory import ACTIVATIONS, Networks, experiments
+from methods.dl_theory.baselines import FAR_OFF, relu_networks
 from methods.dl_theory.experiments import (
     aspect_ratio,
     deep_training,
     exact_width,
     fluctuations,
+    full_weights,
     mutual_information,
+    ntk_at_initialisation,
     off_criticality,
+    skip_connections,
     two_classes,
+    universality,
 )
 from methods.dl_theory.training import Task, best_by_validation, width_of
 
+# profile standard, with as few networks and steps as there can be
+TINY = {
+    "constants": {}, "fluctuations": dict(nets=50), "exact_width": dict(nets=50), "full_weights": dict(n=8, nets=50),
+    "power_laws": {}, "universality": dict(n=50, nets=50), "off_criticality": dict(n=50, nets=50),
+    "skip_connections": dict(nets=5_000, depth=3), "mutual_information": dict(wide=50, nets=50),
+    "ntk_at_initialisation": dict(nets=2), "ntk_change": dict(nets=1), "deep_training": dict(n=8, steps=1),
+    "aspect_ratio": dict(steps=1),
+}  # fmt: skip
+
+
+def run_of(experiment, dataset: str | None = None, **parameters: object) -> Run:
+    run = Run(experiment.name, "standard", seed=0, dataset=dataset)
+    seed_everything(0)
+    experiment.function(run, **{**experiment.parameters("standard"), **parameters})
+    return run
+
 
 def rows_of(experiment, dataset: str | None = None, **parameters: object) -> list[Row]:
-    profile = "quick" if "quick" in experiment.profiles else "standard"
-    run = Run(experiment.name, profile, seed=0, dataset=dataset)
-    experiment.function(run, **{**experiment.parameters(profile), **parameters})
-    return [row for row in run.rows if row.metric != "wall_s"]
+    return [row for row in run_of(experiment, dataset, **parameters).rows if row.metric != "wall_s"]
 
 
 def one(rows: list[Row], method: str, metric: str, **setting: object) -> float:
@@ -53,8 +74,16 @@ def test_initialisations_differ_in_the_variance_of_weights(init: str, C_W: float
     assert float(networks.weights[0].var() * 64) == pytest.approx(C_W, rel=0.03)
 
 
-def test_the_null_model_does_not_fluctuate() -> None:
-    assert not infinite_width_vertex(torch.ones(7)).any()
+def test_in_the_figure_first_order_is_a_line_of_slope_nu_and_infinite_width_does_not_fluctuate() -> None:
+    curves = {
+        (curve.method, curve.setting["activation"], curve.setting.get("n")): curve
+        for curve in run_of(fluctuations, widths=[50, 100], nets=20).curves
+    }
+    for name, nu in (("relu", 5), ("linear", 2), ("tanh", 2 / 3)):
+        theory, null = (curves[method, name, None] for method in ("theory", "infinite_width"))
+        assert theory.y == pytest.approx([nu * x for x in theory.x])
+        assert null.y == [0] * 11
+        assert theory.x == null.x == curves["networks", name, 100].x
 
 
 def test_the_slope_of_the_logarithm_is_nu_and_that_of_the_variance_bends_upwards() -> None:
@@ -72,7 +101,7 @@ def test_variances_are_compared_up_to_three_tenths_and_logarithms_beyond() -> No
 
 
 def test_rates_off_criticality_are_those_of_the_susceptibilities() -> None:
-    rows = rows_of(off_criticality, n=500, nets=300)
+    rows = rows_of(off_criticality, n=500, depth=11, nets=300)
     for side, rate in (("below", math.log(0.8)), ("critical", 0), ("above", math.log(1.2))):
         for metric in ("kernel_rate", "distance_rate"):
             assert one(rows, "theory", metric, activation="relu", side=side) == pytest.approx(rate, abs=1e-12)
@@ -107,7 +136,65 @@ def test_the_rate_is_picked_by_validation_and_its_test_accuracy_reported() -> No
 def test_training_experiments_record_every_contender_at_every_depth() -> None:
     rows = rows_of(deep_training, "digits", depths=[2, 3], n=8, steps=2, lrs=[0.1])
     assert {(row.method, row.setting["depth"]) for row in rows if row.metric == "accuracy"} == {
-        (name, depth) for name in ("critical", "small_weights", "large_weights", "torch_default") for depth in (2, 3)
+        (name, depth)
+        for name in ("critical", "small_weights", "large_weights", "torch_default", "plain_sgd")
+        for depth in (2, 3)
     }
     rows = rows_of(aspect_ratio, "digits", weights=1_000, depths=[2, 4], steps=2, lrs=[0.1])
     assert one(rows, "critical", "ratio", activation="tanh", depth=2) == 2 / 13
+
+
+def test_networks_with_weights_and_the_chain_have_one_variance() -> None:
+    rows = rows_of(full_weights, n=16, depth=8)
+    for name in ("relu", "tanh"):
+        weights, networks = (one(rows, method, "log_variance", activation=name) for method in ("weights", "networks"))
+        assert weights == pytest.approx(networks, rel=0.15)
+
+
+def test_kernels_of_networks_follow_their_recursion_and_vertices_their_universal_slope() -> None:
+    run = run_of(universality, n=200, depth=30, nets=1_000)
+    for name in ("tanh", "sin", "relu"):
+        assert one(run.rows, "networks", "kernel_over_recursion", activation=name) == pytest.approx(1, abs=0.05)
+        (theory,) = [c for c in run.curves if (c.method, c.setting["activation"]) == ("theory", name)]
+        assert theory.y[-1] == pytest.approx(1, abs=0.1)
+    for name in ("tanh", "sin"):
+        assert one(run.rows, "networks", "vertex_slope", activation=name) == pytest.approx(2 / 3, rel=0.25)
+
+
+def test_of_relu_the_recursion_with_a_skip_holds_where_the_formula_does_not() -> None:
+    rows = rows_of(skip_connections, nets=10_000, gammas=[0.0, 0.7])
+    formula, recursion, found = (
+        one(rows, method, "nu", activation="relu", gamma=0.7) for method in ("theory", "recursion", "networks")
+    )
+    assert found == pytest.approx(recursion, rel=0.15)
+    assert found > 1.5 * formula
+    assert one(rows, "networks", "nu", activation="linear", gamma=0.0) == pytest.approx(2, rel=0.15)
+
+
+def test_the_ntk_at_initialisation_has_the_mean_of_the_recursion_and_varies_less_in_wide_networks() -> None:
+    rows = rows_of(ntk_at_initialisation, nets=500, shapes=[[16, 4], [64, 4], [64, 8]])
+    for name in ("relu", "tanh"):
+        assert one(rows, "networks", "ntk_over_recursion", activation=name, n=64, depth=8) == pytest.approx(1, abs=0.1)
+        narrow, wide, deep = (
+            one(rows, "networks", "ntk_variance", activation=name, n=n, depth=depth)
+            for n, depth in ((16, 4), (64, 4), (64, 8))
+        )
+        assert narrow > 2 * wide
+        assert deep > 1.3 * wide
+
+
+def test_the_experiments_record_what_every_claim_of_the_card_is_judged_by() -> None:
+    card = load_card(ROOT / "methods" / "dl_theory" / "paper.yaml")
+    declared = experiments_of(experiments)
+    assert declared.keys() == TINY.keys()
+    rows, replicates = [], {}
+    for name, tiny in TINY.items():
+        replicates[name] = declared[name].replicates("standard")
+        (dataset,) = declared[name].datasets("standard", card.datasets.standard)
+        found = rows_of(declared[name], dataset, **tiny)
+        rows += [replace(row, seed=seed) for seed in range(replicates[name]) for row in found]
+    result = Result("dl_theory", "standard", {}, {}, replicates, {}, [], rows)
+    for claim, of_card in card.claims.items():
+        verdict = judge(card, claim, result, "standard")
+        assert (verdict.verdict == "untested") == (of_card.untested is not None), (claim, verdict.reason)
+        assert all(part["verdict"] != "untested" for part in verdict.parts), claim

@@ -10,6 +10,7 @@ from torch import nn
 
 from methods.dl_theory import (
     ACTIVATIONS,
+    Activation,
     Networks,
     batched_ntk,
     chi_perpendicular,
@@ -32,7 +33,7 @@ from methods.dl_theory import (
     vertex_slope,
     weight_matrix_chain,
 )
-from methods.dl_theory.baselines import torch_default
+from methods.dl_theory.baselines import plain_rates, torch_default
 from methods.dl_theory.ensembles import distance_chain, preactivation_chain, relative_variance
 from methods.dl_theory.information import leading_information, log_normal_metric
 from methods.dl_theory.training import Task, accuracy, cross_entropy, half_squares, unit_rows
@@ -87,6 +88,17 @@ def test_skip_connections_reduce_the_fluctuations_of_linear_networks(gamma: floa
     C_W = critical_point(LINEAR, gamma).C_W
     found = pair_covariance(LINEAR, 1.0, 200, 6, 20_000, 0, C_W, gamma, seeded())
     assert float(found[-1]) * 200 / 5 == pytest.approx(vertex_slope(LINEAR, gamma), rel=0.1)
+
+
+def test_an_activation_that_returns_its_argument_is_the_linear_one() -> None:
+    identity = Activation("id", lambda z: z)
+    found, wanted = [pair_covariance(sigma, 1.0, 20, 6, 500, 0, 0.19, 0.9, seeded()) for sigma in (identity, LINEAR)]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+
+
+def test_the_chain_draws_on_the_device_that_it_is_given() -> None:
+    G = metric_chain(RELU, 1.0, 5, 4, 3, 0, 2.0, device="meta")
+    assert (G.device.type, G.shape) == ("meta", (4, 3))
 
 
 def test_the_skip_of_relu_networks_carries_fluctuations_that_the_recursion_has_and_the_formula_has_not() -> None:
@@ -193,6 +205,21 @@ def test_networks_of_a_batch_train_as_a_module_does_alone() -> None:
         for parameter, step, mean in zip(parameters, steps, moving, strict=True):
             parameter.data -= 0.4 * step * mean
     torch.testing.assert_close(batch(x)[1], model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_plain_rates_are_those_of_torchs_sgd() -> None:
+    x, y = torch.randn(20, 6, generator=seeded()), torch.randint(3, (20,), generator=seeded(1))
+    networks = torch_default(RELU, [6, 9, 3], 1, seeded(2))
+    model = nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Linear(9, 3))
+    for layer, W, b in zip(model[::2], networks.weights, networks.biases, strict=True):
+        layer.weight.data, layer.bias.data = W[0].T.clone(), b[0, 0].clone()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for _ in range(5):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    gradient_descent(networks, x, y, cross_entropy, 5, torch.tensor([0.1]), plain_rates([6, 9, 3]), momentum=0.9)
+    torch.testing.assert_close(networks(x)[0], model(x), rtol=1e-4, atol=1e-5)
 
 
 def test_the_ntk_predicts_a_small_step_of_gradient_descent() -> None:

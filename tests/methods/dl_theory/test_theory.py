@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import chi2
 from torch import nn
 from torch.nn import functional as F
 
@@ -183,6 +184,12 @@ def test_the_second_moment_of_a_linear_network_is_its_variance() -> None:
     assert variance == pytest.approx((1 + 2 / 50) ** 20 - 1)
     assert linear_metric_moment(2, 50, 21) == pytest.approx(1 + variance)
     assert linear_metric_moment(1, 50, 21) == 1
+
+
+@pytest.mark.parametrize("order", [3, 4])
+def test_every_moment_of_a_linear_network_is_a_power_of_that_of_a_mean_square(order: int) -> None:
+    one_layer = chi2(50).moment(order) / 50**order
+    assert linear_metric_moment(order, 50, 21) == pytest.approx(one_layer**20, rel=1e-9)
 
 
 def test_off_critical_kernels_of_relu_move_by_half_of_C_W_a_layer() -> None:

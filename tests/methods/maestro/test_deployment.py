@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from assay.experiment import Run
 from methods.maestro import (
@@ -12,11 +13,14 @@ from methods.maestro import (
     Recipe,
     decompose,
     deploy,
+    experiments,
     greedy_ranks,
     low_rank_layers,
     ranks_of,
     recalibrate_batch_norm,
     train_maestro,
+    training,
+    truncated,
     uniform_ranks,
 )
 from methods.maestro.accounting import MacCounter, counted, parameter_count
@@ -28,10 +32,19 @@ from methods.maestro.baselines import (
     train_pufferfish,
 )
 from methods.maestro.deployment import with_ranks
-from methods.maestro.experiments import footprint, lasso, single_pair, truncation
+from methods.maestro.experiments import (
+    data_order,
+    footprint,
+    lasso,
+    pca_recovery,
+    single_pair,
+    step_time,
+    svd_recovery,
+    truncation,
+)
 from methods.maestro.models import lenet, mlp, resnet18
 from methods.maestro.study import Study
-from methods.maestro.training import Images, accuracy, fit, mean_loss
+from methods.maestro.training import Images, accuracy, fit, logits
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +105,9 @@ def test_macs_of_lenet_are_those_of_its_layers() -> None:
     dense = 24 * 24 * 6 * 25 + 8 * 8 * 16 * 150 + 256 * 120 + 120 * 84 + 84 * 10
     assert counted(lenet(), torch.zeros(1, 1, 28, 28)).macs == dense
     model = decompose(lenet())
-    assert counted(model, torch.zeros(1, 1, 28, 28)).macs == dense  # full-rank factors are multiplied first
+    full = 24 * 24 * 6 * (25 + 6) + 8 * 8 * 16 * (150 + 16) + 120 * (256 + 120) + 84 * (120 + 84) + 10 * (84 + 10)
+    assert counted(model, torch.zeros(1, 1, 28, 28)).macs == full > dense  # two maps; merged where they are deployed
+    assert counted(deploy(model), torch.zeros(1, 1, 28, 28)).macs == dense
     wanted = 24 * 24 * 2 * (25 + 6) + 8 * 8 * 4 * (150 + 16) + 30 * (256 + 120) + 21 * (120 + 84) + 3 * (84 + 10)
     assert counted(deploy(model, uniform_ranks(model, 0.25)), torch.zeros(1, 1, 28, 28)).macs == wanted
 
@@ -102,8 +117,9 @@ def test_training_counts_the_ranks_in_use_three_times_the_forward_pass() -> None
     one_step = Recipe(lr=0.01, epochs=1, batch_size=64)
     assert fit(mlp(), data, one_step) == 3 * 64 * (64 * 128 + 128 * 128 + 128 * 10)
     layers = [(64, 128), (128, 128), (128, 10)]
-    full = 3 * 64 * sum(m * n for m, n in layers)
-    cut = {3 * 64 * (m * n - min(m * n, b * (m + n))) for m, n in layers for b in range(1, min(m, n) + 1)}
+    full = 3 * 64 * sum(min(m, n) * (m + n) for m, n in layers)
+    cut = {3 * 64 * (min(m, n) - b) * (m + n) for m, n in layers for b in range(1, min(m, n) + 1)}
+    assert train_factorised(mlp(), data, one_step).macs == full
     for seed in range(4):
         found = []
         for full_pass in (False, True):
@@ -112,6 +128,17 @@ def test_training_counts_the_ranks_in_use_three_times_the_forward_pass() -> None
             found.append(train_maestro(model, data, one_step, full_pass=full_pass).macs)
         assert full - found[0] in cut
         assert found[1] == found[0] + full
+
+
+def test_a_layer_multiplies_its_factors_with_nothing_but_its_inputs() -> None:
+    for dense, x in ((nn.Linear(9, 6), torch.randn(5, 9)), (nn.Conv2d(2, 6, 3), torch.randn(5, 2, 6, 6))):
+        layer = decompose(dense)
+        for b in (1, 3, 6):
+            with FlopCounterMode(display=False) as flops, truncated(layer, b), MacCounter(layer) as counter:
+                layer(x).sum().backward()
+            # inputs need no gradient, so the first of the two maps has two products, the second three
+            positions = counter.macs // (b * (len(layer.U) + len(layer.V)))
+            assert flops.get_total_flops() == 2 * positions * b * (3 * len(layer.U) + 2 * len(layer.V))
 
 
 def test_the_counter_leaves_no_hook_behind() -> None:
@@ -199,10 +226,20 @@ def test_a_lasso_shrinks_layer_by_layer_and_a_stronger_one_more(digits: Study) -
     assert left[0][1] > left[2][1]
 
 
-def test_training_goes_on_where_a_lasso_has_removed_everything(digits: Study) -> None:
-    result = train_maestro(digits.dense(), digits.train, Recipe(lr=0.02, epochs=3, batch_size=32), lambda_gl=1.0)
-    result.model.apply(lambda module: setattr(module, "rank", 0) if hasattr(module, "rank") else None)
-    assert mean_loss(result.model, digits.test) > 0
+def test_training_goes_on_where_shrinking_has_removed_everything(
+    digits: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "SHRINK_BELOW", float("inf"))
+    outputs, macs = [], []
+    for epochs in (1, 3):
+        torch.manual_seed(0)
+        result = train_maestro(digits.dense(), digits.train, Recipe(lr=0.02, epochs=epochs), lambda_gl=1e-4)
+        assert [set(ranks.values()) for ranks in result.ranks] == [{0}] * epochs
+        outputs.append(logits(result.model, digits.test.x[:2]))
+        macs.append(result.macs)
+    torch.testing.assert_close(outputs[1][0], low_rank_layers(result.model)["5"].bias)  # only biases are left,
+    assert (outputs[1] - outputs[0]).abs().max() > 1e-3  # they learn on,
+    assert macs[0] == macs[1]  # and cost nothing
 
 
 def test_a_budget_that_no_ranks_keep_to_is_refused(digits: Study) -> None:
@@ -226,3 +263,44 @@ def test_experiments_record_what_the_card_asks_for(digits: Study) -> None:
     assert {("maestro_chosen", m) for m in ("accuracy", "parameters", "rank_spread", "training_macs")} <= found
     assert ("maestro_full_pass", "training_macs") in rows(single_pair)
     assert {("pufferfish", "matched_accuracy"), ("maestro", "matched_macs")} <= rows(footprint, budgets=[50])
+
+
+def test_the_linear_experiments_record_what_the_card_asks_for() -> None:
+    def rows(experiment: object) -> tuple[dict[tuple[str | None, str], float], list[str]]:
+        run = Run("any", "quick", seed=0)
+        experiment.function(run, steps=80)
+        return {(row.method, row.metric): row.value for row in run.rows}, [curve.metric for curve in run.curves]
+
+    found, curves = rows(svd_recovery)
+    assert found[("maestro", "error")] > 0 < found[("plain_factorised", "error")]
+    assert curves == ["error_by_step"] * 2
+    found, curves = rows(pca_recovery)
+    assert 0 < found[("maestro", "angle")] <= 90
+    assert found[("maestro", "found_rank")] in range(11)
+    assert curves == ["importance"] * 2
+    found, _ = rows(data_order)
+    assert min(found[("maestro", m)] for m in ("error_to_data_order", "error_to_svd", "first_over_third")) > 0
+
+
+def test_times_are_recorded_of_training_and_inference() -> None:
+    run = Run("any", "quick", seed=0, timed=True)
+    step_time.function(run, pairs=1)
+    found = {(row.method, row.setting["phase"]): row.value for row in run.rows if row.metric == "time_s"}
+    assert set(found) == {(name, phase) for name in ("dense", "maestro") for phase in ("training", "inference")}
+    assert min(found.values()) > 0
+
+
+def test_a_trial_of_tuning_is_judged_on_validation_and_maestro_at_the_size_of_pufferfish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(experiments, "LENET", dict(datasets=["digits"], host="mlp", train_size=300))
+    scores = {
+        name: experiments.validation_score(name, {"lr": 0.02, **more}, seed=1000)
+        for name, more in (
+            ("dense", {}), ("plain_factorised", {}), ("pufferfish", {"warmup": 2}), ("maestro_chosen", {}),
+            ("maestro_full_pass", {}), ("maestro", {"lambda_gl": 0.0}),
+        )
+    }  # fmt: skip
+    assert all(0 <= score <= 100 for score in scores.values())
+    assert scores["dense"] > 60
+    assert scores["maestro"] < scores["maestro_chosen"]  # one training; the first is cut

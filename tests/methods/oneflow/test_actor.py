@@ -13,6 +13,7 @@ from methods.oneflow.actor import ActorGraph, DeadlockError, run
 from methods.oneflow.baselines import queue_pipeline, sequential
 from methods.oneflow.experiments import random_graph
 from methods.oneflow.simulation import period, pipeline, simulate, skip_graph
+from tests.methods.oneflow.in_ranks import watch
 
 
 @pytest.mark.parametrize(("registers", "units"), [(1, 51), (2, 33), (3, 33)])
@@ -37,12 +38,12 @@ def test_an_edge_that_skips_actors_costs_registers(registers, units):
 
 def test_400_random_graphs_end_on_threads_with_the_results_of_the_simulation():
     for seed in range(400):
-        threads, simulated = run(random_graph(seed), 5), simulate(random_graph(seed), 5)
+        graph, simulated = random_graph(seed), simulate(random_graph(seed), 5)
+        most = watch(graph)
+        threads = run(graph, 5)
         assert threads.results == simulated.results, seed
         assert set(threads.acts.values()) == {5}, seed
-        registers = {name: spec.registers for name, spec in random_graph(seed).actors.items()}
-        assert all(threads.peak[name] <= registers[name] for name in registers), seed
-        assert all(simulated.peak[name] <= registers[name] for name in registers), seed
+        assert all(most[name] <= spec.registers for name, spec in graph.actors.items()), seed
 
 
 def test_a_producer_ten_times_as_fast_is_never_more_than_its_registers_ahead():
@@ -50,16 +51,24 @@ def test_a_producer_ten_times_as_fast_is_never_more_than_its_registers_ahead():
         graph = ActorGraph()
         graph.actor("fast", lambda i: i, registers=registers, seconds=1)
         graph.actor("slow", lambda i: i, ["fast"], registers=1, seconds=10)
-        outcome = simulate(graph, 1000)
-        assert outcome.peak["fast"] == registers
-        assert outcome.seconds == (10 * 1000 + 1 if registers > 1 else 11 * 1000)
-        assert run(graph, 1000).peak["fast"] <= registers
+        most = watch(graph)
+        assert simulate(graph, 1000).seconds == (10 * 1000 + 1 if registers > 1 else 11 * 1000)
+        assert most["fast"] == registers
+        most = watch(graph)
+        run(graph, 1000)
+        assert 1 <= most["fast"] <= registers
 
 
 def test_unbounded_queues_fill_up_where_registers_do_not():
-    results, longest = queue_pipeline([lambda i: i, lambda i: time.sleep(1e-4) or i], list(range(300)))
-    assert results == list(range(300))
-    assert longest > 100
+    begun, behind = [], []
+
+    def slow(i):
+        time.sleep(1e-4)
+        behind.append(len(begun) - i)
+        return i
+
+    assert queue_pipeline([lambda i: begun.append(i) or i, slow], range(300)) == list(range(300))
+    assert max(behind) > 100
 
 
 def loop(*tokens, registers=1):
@@ -85,6 +94,39 @@ def test_two_tokens_need_two_registers():
     assert run(loop(0, 0, registers=2), 4).results["out"] == [0, 1, 2, 4]
     with pytest.raises(ValueError, match="2 tokens from delay, which has 1 registers"):
         loop(0, 0)
+
+
+@pytest.mark.parametrize("runtime", [run, simulate])
+def test_an_actor_may_read_the_same_producer_twice(runtime):
+    graph = ActorGraph()
+    graph.actor("a", lambda i: i, registers=1)
+    graph.actor("square", lambda x, y: x * y, ["a", "a"])
+    assert runtime(graph, 5).results["square"] == [0, 1, 4, 9, 16]
+
+
+@pytest.mark.parametrize("runtime", [run, simulate])
+def test_a_token_may_be_a_list(runtime):
+    graph = ActorGraph()
+    graph.actor("source", lambda i: i)
+    graph.actor("all", lambda i, seen: [*seen, i], ["source"])
+    graph.actor("out", lambda seen: seen, ["all"])
+    graph.feedback("all", "all", [[7]])
+    assert runtime(graph, 3).results["out"] == [[7, 0], [7, 0, 1], [7, 0, 1, 2]]
+
+
+@pytest.mark.parametrize("runtime", [run, simulate])
+def test_buffers_that_are_used_again_are_no_results_and_no_token_takes_their_place(runtime):
+    def fill(i, out):
+        out[0] = i
+
+    graph = ActorGraph()
+    graph.actor("source", lambda i: i)
+    graph.actor("fill", fill, ["source"], memory=lambda: [None])
+    outcome = runtime(graph, 5)
+    assert outcome.acts["fill"] == 5
+    assert outcome.results == {}
+    with pytest.raises(ValueError, match="tokens from fill, which has `memory`"):
+        graph.feedback("fill", "source", [[0]])
 
 
 def test_graphs_that_would_not_end_or_begin_are_refused():

@@ -19,11 +19,11 @@ def run_of(experiment, **parameters):
 
 
 def test_boxing_is_counted_beside_the_table_and_dtensor():
-    found = run_of(experiments.boxing, shape=[8, 4], world_sizes=[2], disjoint=[])
-    table = {key[2]: value for key, value in found.items() if key[:2] == ("oneflow", "table_bytes")}
-    assert len(table) == 16
+    found = run_of(experiments.boxing, shape=[8, 4], world_sizes=[2], disjoint=[[1, 1]])
+    table = {key[2:]: value for key, value in found.items() if key[:2] == ("oneflow", "table_bytes")}
+    assert len(table) == 2 * 16
     for pair, bytes_ in table.items():
-        assert found["oneflow", "bytes", pair, "same"] == bytes_
+        assert found["oneflow", "bytes", *pair] == bytes_
     assert found["oneflow", "peer_bytes", "S(0)->S(1)", "same"] == [64]
     assert found["dtensor", "peer_bytes", "S(0)->S(1)", "same"] == [128]
     assert ("dtensor", "peer_bytes", "S(0)->P", "same") not in found  # which it refuses
@@ -54,7 +54,9 @@ def test_the_search_is_compared_with_every_expert():
     found = run_of(experiments.plan_search, devices=4, width=8192, batches=[1024])
     least = found["oneflow", "cost", 1024][0]
     assert all(found[name, "cost", 1024][0] >= least for name in ("data", "model", "hybrid"))
-    assert found["oneflow", "splits_model", 1024] == [1.0]
+    assert found["oneflow", "splits_model", 1024] == [1]
+    assert found["data", "mesh_dimensions", 1024] == [1]
+    assert found["hybrid", "mesh_dimensions", 1024] == [2]
 
 
 def test_races_in_ranks_time_both_runtimes():
@@ -80,4 +82,3 @@ def test_bounds_and_schedules_are_the_theorys():
     found = run_of(experiments.schedules, graphs=10, batches=3)
     assert found["actors", "finished"] == found["actors", "cycles"] == [1.0]
     assert found["actors", "period", 2] == [pytest.approx(4)]
-    assert found["actors", "units", 1] == [51]

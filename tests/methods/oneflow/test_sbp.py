@@ -9,9 +9,9 @@ import torch
 
 from methods.oneflow import ops
 from methods.oneflow.ops import IllegalSignature
-from methods.oneflow.sbp import P_MAX, B, P, S, combine, places, region_of, split_sizes, to_global, to_local
+from methods.oneflow.sbp import P_MAX, B, P, S, combine, places, region_of, to_global, to_local
 
-MESHES = [(1,), (2,), (3,), (5,), (2, 2), (3, 2)]
+MESHES = [(1,), (2,), (3,), (4,), (5,), (2, 2), (3, 2)]
 
 
 def random(*shape, seed=0):
@@ -19,9 +19,8 @@ def random(*shape, seed=0):
 
 
 def test_a_split_is_balanced_with_larger_parts_first():
-    assert split_sizes(10, 4) == [3, 3, 2, 2]
-    assert split_sizes(2, 4) == [1, 1, 0, 0]
-    assert [part.shape[0] for part in to_local(torch.ones(7, 2), (S(0),), (3,))] == [3, 2, 2]
+    for length, sizes in ((10, [3, 3, 2, 2]), (2, [1, 1, 0, 0]), (7, [3, 2, 2])):
+        assert [len(part) for part in to_local(torch.ones(length, 2), (S(0),), (len(sizes),))] == sizes
 
 
 @pytest.mark.parametrize("mesh", MESHES)
@@ -111,7 +110,7 @@ def test_every_signature_of_every_operator_commutes_with_the_parts(op, tensors, 
         assert torch.allclose(to_global(out, signature.output, mesh), expected, rtol=1e-12), str(signature)
 
 
-def test_the_table_of_matmul_is_the_papers():
+def test_the_table_of_matmul_is_that_of_the_released_operator():
     assert [str(row) for row in ops.matmul().signatures] == [
         "S(0), B -> S(0)", "B, S(1) -> S(1)", "S(1), S(0) -> P", "P, B -> P", "B, P -> P", "B, B -> B",
     ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 
 from assay.measure.memory import live_tensor_peak
 from methods.shared.interpreter import interpreted
-from methods.tensor_attention import kernels, tensor_attention
+from methods.tensor_attention import fast_tensor_attention, kernels, tensor_attention
 from methods.tensor_attention import tensor_attention as exact_attention
 from methods.tensor_attention.baselines import loop_attention, naive_attention, sampled_attention, sdpa_attention
 from methods.tensor_attention.baselines import top_attention as top_pairs
@@ -112,6 +114,35 @@ def test_half_types_accumulate_in_float32(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.double(), wanted, rtol=torch.finfo(dtype).eps, atol=1e-6)
     found.sum().backward()
     assert all(y.grad.dtype == dtype for y in x)
+
+
+@pytest.mark.parametrize("batch", [(0,), (2, 0)], ids=str)
+def test_an_empty_batch_has_an_empty_result_and_empty_gradients(batch: tuple[int, ...]) -> None:
+    x = [torch.zeros(*batch, n, w, requires_grad=True) for n, w in ((5, 3), (4, 3), (6, 3), (4, 2), (6, 2))]
+    for attention in (tensor_attention, partial(fast_tensor_attention, degree=2)):
+        found = attention(*x)
+        assert found.shape == (*batch, 5, 2)
+        gradients = torch.autograd.grad(found.sum(), x)
+        assert [y.shape for y in gradients] == [y.shape for y in x]
+        with torch.no_grad():
+            assert attention(*x).shape == found.shape
+
+
+@pytest.mark.parametrize("step", ["forward", "training"])
+@pytest.mark.parametrize("batch", [1, 40])
+def test_few_queries_do_not_make_blocks_of_many_wide_pairs(batch: int, step: str) -> None:
+    x = random(batch, 1, 64, 64, 64, 64)
+    if step == "forward":
+        x = [y.detach() for y in x]
+
+    def call() -> None:
+        out = tensor_attention(*x)
+        if step == "training":
+            out.sum().backward()
+
+    # all pairs' keys would be 4 blocks an element; six tensors of a block live at once, of inputs and gradients a few
+    inputs = sum(y.nbytes for y in x)
+    assert live_tensor_peak(call).bytes < 6 * MODULE.BLOCK_BYTES + 4 * inputs
 
 
 @pytest.mark.parametrize("step", ["forward", "training"])

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from assay.experiment import Run
+from methods.tensor_attention import fast_tensor_attention
 from methods.tensor_attention.experiments import (
+    ROUNDING,
     _crossing,
+    constructed,
     crossing,
     crossover,
+    crossover_memory,
+    deviation,
+    distributions,
     error_grid,
     estimates,
     memory,
@@ -21,7 +28,8 @@ from methods.tensor_attention.experiments import (
     scaling,
     trained,
 )
-from methods.tensor_attention.inputs import balanced, largest_bound, signs, uniform
+from methods.tensor_attention.fast_attention import error_bound, relative_error
+from methods.tensor_attention.inputs import balanced, gaussian, largest_bound, signs, uniform
 
 
 def run_of(experiment: object, **parameters: object) -> Run:
@@ -38,7 +46,7 @@ def found(run: Run, metric: str, **setting: object) -> dict[str | None, float | 
 
 
 def test_entries_never_pass_their_bound_and_signs_reach_it() -> None:
-    for x in (uniform(50, 3, 0.7, seed=1), signs(50, 3, 0.7, seed=1)):
+    for x in (uniform(50, 3, 0.7, seed=1), gaussian(50, 3, 0.7, seed=1), signs(50, 3, 0.7, seed=1)):
         assert all(float(y.abs().max()) <= 0.7 + 1e-6 for y in (x.q, *x.keys))
     assert all(torch.equal(y.abs(), torch.full_like(y, 0.7)) for y in (x.q, *x.keys))
     assert not torch.equal(uniform(5, 3, 1.0, seed=1).q, uniform(5, 3, 1.0, seed=2).q)
@@ -75,6 +83,13 @@ def test_races_name_both_algorithms_at_every_size_and_record_the_crossover() -> 
     assert set(found(run, "time_s")) == {"exact", "fast"}
 
 
+def test_a_high_rank_and_not_n_decides_which_algorithm_needs_more_memory() -> None:
+    run = run_of(crossover_memory, sizes={2: [64], 12: [64]})
+    narrow, wide = (found(run, "peak_bytes", d=d) for d in (2, 12))
+    assert narrow["fast"] < narrow["exact"]
+    assert wide["fast"] > wide["exact"]
+
+
 def test_memory_grows_as_each_way_should() -> None:
     run = run_of(memory, exact=[8, 16], naive=[8, 16], fast=[64])
     small, large = (found(run, "peak_bytes", n=n, step="forward") for n in (8, 16))
@@ -89,6 +104,41 @@ def test_no_error_uses_more_than_its_guarantee_and_errors_grow_with_entries() ->
     errors = [found(run, "error", entry_bound=b)["fast"] for b in (0.5, 1.0, 2.0)]
     assert errors[0] < errors[1] / 100 < errors[2] / 1e4
     assert all(0 <= row.value <= 1 for row in run.rows if row.metric == "bound_used")
+
+
+def test_a_guarantee_below_float64s_rounding_allows_for_eight_units_in_the_last_place() -> None:
+    run = run_of(error_grid, n=24, bounds=[0.5], degrees=[10])
+    for name, error in found(run, "error").items():
+        guarantee = found(run, "guarantee")[name]
+        assert guarantee < error  # rounding alone passes it
+        assert found(run, "bound_used")[name] == pytest.approx(error / (guarantee + ROUNDING), rel=1e-12)
+        assert found(run, "bound_used")[name] < 1
+    assert ROUNDING == 8 * 2.0**-52
+    coarser = found(run_of(error_grid, n=24, bounds=[0.5], degrees=[6]), "error")["fast"]
+    assert coarser > 10 * ROUNDING  # so that a polynomial of a lower degree would not pass for degree 10
+
+
+def test_the_matrix_errs_by_no_more_than_its_eps_and_the_result_by_far_less() -> None:
+    run = run_of(error_grid, n=24, bounds=[1.0], degrees=[2, 4, 6])
+    for degree in (2, 4, 6):
+        error, matrix = (found(run, metric, degree=degree)["fast"] for metric in ("error", "matrix_error"))
+        assert 0.1 * relative_error(degree, 1.0) < matrix <= relative_error(degree, 1.0)
+        assert error < 0.5 * error_bound(matrix, 1.0)
+
+
+def test_where_few_logits_come_near_their_bound_no_exponential_errs_as_much() -> None:
+    run = run_of(distributions, n=24, degree=4, bounds=[1.0])
+    signs_err, gaussian_errs = (found(run, "matrix_error", entries=name)["fast"] for name in ("signs", "gaussian"))
+    assert 0 < gaussian_errs < signs_err
+    assert set(found(run, "error", entries="gaussian")) == {"fast"}
+
+
+def test_only_denominators_make_an_error_infinite_and_not_shapes_that_do_not_fit() -> None:
+    q, k1, k2, v1, v2 = balanced(4, 2.0).flat()
+    approximation = partial(fast_tensor_attention, degree=1)
+    assert deviation(partial(approximation, q, k1, k2, v1, v2), q) == math.inf
+    with pytest.raises(ValueError, match="width 3"):
+        deviation(partial(approximation, q, k1[:, :3], k2, v1, v2), q)
 
 
 def test_the_rank_grows_with_entries_and_the_guarantee_asks_for_more() -> None:
@@ -125,6 +175,14 @@ def test_float32_has_fewer_digits() -> None:
     run = run_of(precision, n=24, degree=8, bounds=[1.0])
     errors = {name: found(run, "error", dtype=name)["fast"] for name in ("float32", "float64")}
     assert errors["float64"] < errors["float32"] < 1e-4
+
+
+def test_the_units_built_by_hand_leave_no_token_wrong() -> None:
+    run = run_of(constructed, sizes=[(16, 5)], draws=20)
+    assert found(run, "wrong", task="match3", modulus=16, n=5) == {"exact": 0}
+    assert found(run, "wrong", task="match2", modulus=16, n=5) == {"ordinary": 0}
+    shares = [found(run, "positives", task=task)[None] for task in ("match3", "match2")]
+    assert 0 < shares[1] < shares[0] < 1
 
 
 def test_every_network_is_trained_on_both_tasks() -> None:

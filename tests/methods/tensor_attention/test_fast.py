@@ -15,6 +15,7 @@ from assay.measure.memory import live_tensor_peak
 from methods.tensor_attention import degree_for, error_bound, fast_attention, fast_tensor_attention, tensor_attention
 from methods.tensor_attention.baselines import naive_attention
 from methods.tensor_attention.inputs import balanced, signs, uniform
+from methods.tensor_attention.tensor_attention import _pairs
 
 MODULE = sys.modules["methods.tensor_attention.fast_attention"]
 
@@ -24,9 +25,11 @@ def inputs(n: int = 20, d: int = 3, bound: float = 0.5) -> tuple[Tensor, ...]:
 
 
 def test_the_mixed_product_rule() -> None:
-    a, b, c, d = torch.randn(4, 6, 3, dtype=torch.float64)
-    pairs = [(x.unsqueeze(1) * y.unsqueeze(0)).flatten(0, 1) for x, y in ((a, b), (c, d))]
-    torch.testing.assert_close(pairs[0].T @ pairs[1], (a.T @ c) * (b.T @ d), rtol=1e-12, atol=1e-12)
+    generator = torch.Generator().manual_seed(0)
+    a, b, c, d = (torch.randn(2, n, 3, generator=generator, dtype=torch.float64) for n in (6, 4, 6, 4))
+    found, wanted = _pairs(a, b).mT @ _pairs(c, d), (a.mT @ c) * (b.mT @ d)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    assert torch.equal(_pairs(a, b)[1, 4 * 2 + 3], a[1, 2] * b[1, 3])
 
 
 def test_a_high_degree_is_the_exact_result_to_1e_12_and_so_are_its_gradients() -> None:
@@ -180,12 +183,33 @@ def test_gradients_of_monomials_pass_gradcheck() -> None:
     assert torch.autograd.gradcheck(lambda y: MODULE.monomials(y, 4), [x])
 
 
-def test_without_gradients_memory_is_a_block_beside_the_result() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_without_gradients_only_the_result_grows_with_n(dtype: torch.dtype) -> None:
     def peak(n: int) -> int:
-        x = uniform(n, 4, 1.0, seed=0).flat()
+        x = uniform(n, 4, 1.0, seed=0, dtype=dtype).flat()
         return live_tensor_peak(lambda: fast_tensor_attention(*x, degree=6)).bytes
 
-    assert peak(16384) < peak(4096) + 12288 * 4 * 30  # 30 numbers a token, where a monomial each would be 210
+    # blocks of equal length fit both; a result has 4 numbers a token
+    rows = MODULE.BLOCK_FEATURES // 210
+    assert peak(12 * rows) - peak(4 * rows) == 8 * rows * 4 * dtype.itemsize
+
+
+@pytest.mark.parametrize("kind", ["taylor", "chebyshev"])
+def test_entries_whose_exp_overflows_are_refused_at_once(kind: str) -> None:
+    assert MODULE.relative_error(2, 8e9, kind) == math.inf
+    assert MODULE.relative_error(2, 700.1, kind) == math.inf
+    x = inputs(bound=2000.0)
+    with pytest.raises(ValueError, match="use `tensor_attention`"):
+        fast_tensor_attention(*x, error=1e-3, polynomial=kind)
+    for degree in (2, 40):
+        with pytest.raises(ValueError, match="exp overflows: use `tensor_attention`"):
+            fast_tensor_attention(*x, degree=degree)
+
+
+def test_a_denominator_that_is_not_positive_is_an_error_of_its_own() -> None:
+    ones = torch.ones(3, 4, dtype=torch.float64)
+    with pytest.raises(MODULE.DenominatorError):
+        fast_tensor_attention(2 * ones, 2 * ones, -2 * ones, ones, ones, degree=1)
 
 
 def test_what_cannot_be_done_is_said_with_the_way_out() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from methods.tensor_attention import match2_unit, match3_unit
-from methods.tensor_attention.match import MatchNet, balanced_accuracy, match_labels, train
+from methods.tensor_attention.match import MatchNet, balanced_accuracy, match3_vectors, match_labels, train
 
 SIZES = [(16, 5), (31, 16), (101, 6), (499, 10)]
 
@@ -42,12 +42,17 @@ def test_shares_of_positives_leave_something_to_tell() -> None:
         assert low < share < high
 
 
-def test_the_units_logit_is_the_cosine_of_the_sum() -> None:
-    a, b, c = (2 * math.pi * torch.rand(3, 50, dtype=torch.float64)).unbind()
-    q = torch.stack([a.cos(), -a.cos(), -a.sin(), -a.sin()])
-    k1 = torch.stack([b.cos(), b.sin(), b.cos(), b.sin()])
-    k2 = torch.stack([c.cos(), c.sin(), c.sin(), c.cos()])
-    torch.testing.assert_close((q * k1 * k2).sum(dim=0), (a + b + c).cos(), rtol=0, atol=1e-12)
+def test_the_units_logit_is_the_cosine_of_the_sum_and_the_blanks_lies_below_only_the_largest() -> None:
+    x = tokens(101, 6)
+    logits = torch.einsum("nit,njt,nlt->nijl", *match3_vectors(x, 101))
+    sums = x[:, :, None, None] + x[:, None, :, None] + x[:, None, None, :]
+    wanted = (2 * math.pi / 101 * sums.double()).cos()
+    torch.testing.assert_close(logits[:, :, :6, :6], wanted, rtol=0, atol=1e-12)
+    blank = float(logits[0, 0, 6, 6])
+    assert (logits[:, :, 6, 6] == blank).all()
+    assert ((wanted > blank) == (sums % 101 == 0)).all()
+    assert (logits[:, :, :6, 6] == 0).all()
+    assert (logits[:, :, 6, :6] == 0).all()
 
 
 def test_balanced_accuracy_gives_no_credit_for_always_saying_yes() -> None:
