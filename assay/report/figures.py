@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -218,9 +219,10 @@ def _draw_lines(axes: Axes, lines: list[Line], positions: dict[Scalar, float], l
 
 
 def _draw_bars(axes: Axes, lines: list[Line], positions: dict[Scalar, float], log_y: bool) -> None:
-    width = 0.8 / len(lines)
+    alone = max(Counter(x for line in lines for x, _ in line.points).values()) == 1  # no two bars at any x
+    width = 0.8 if alone else 0.8 / len(lines)
     for index, line in enumerate(lines):
-        offset = (index - (len(lines) - 1) / 2) * width
+        offset = 0.0 if alone else (index - (len(lines) - 1) / 2) * width
         shown = [(positions[x] + offset, s.mean, s.half_width) for x, s in line.points if s.mean is not None]
         shown = [point for point in shown if not log_y or point[1] > 0]
         if not shown:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 
@@ -120,6 +121,20 @@ def test_words_on_the_x_axis_stand_side_by_side() -> None:
     drawing = draw(figure(), sweep(batches=("small", "large")), METHODS, "f")
     assert drawing is not None
     assert {"small", "large"} <= {element.text for element in elements(drawing.svg)}
+
+
+def test_bars_with_nothing_beside_them_are_wide_and_stand_over_their_names() -> None:
+    drawing = draw(figure(x="method", kind="bars"), sweep(batches=(100,)), METHODS, "f")
+    assert drawing is not None
+    bars = [e for e in elements(drawing.svg) if e.tag == "path" and re.search(r"\bf-s\d", e.attrib.get("class", ""))]
+    spans = []
+    for bar in bars:
+        xs = [float(x) for x, _ in re.findall(r"([\d.]+) ([\d.]+)", bar.attrib["d"])]
+        spans.append((min(xs), max(xs)))
+    centres = [(low + high) / 2 for low, high in spans]
+    spacing = centres[1] - centres[0]
+    assert [b - a for a, b in itertools.pairwise(centres)] == pytest.approx([spacing] * (len(METHODS) - 1), abs=0.1)
+    assert all(high - low > 0.6 * spacing for low, high in spans)
 
 
 def test_a_dollar_or_a_tag_in_a_label_stays_text() -> None:
