@@ -70,7 +70,7 @@ def training(run: Run, training: dict[str, Any]) -> None:
 
 
 @experiment(
-    quick=dict(replicates=3, training=QUICK, scales=[1, 2], systems=["box", "disc", "bunny", "sealed"]),
+    quick=dict(replicates=3, training=QUICK, scales=[1], systems=["box", "disc", "bunny", "sealed"]),
     standard=dict(replicates=6, training=STANDARD, scales=[1, 2, 4], systems=SYSTEMS),
     gpu=dict(replicates=3, training=PAPER, scales=[1, 2, 4], systems=["box", "disc", "bunny"]),
     timeout=7200,

@@ -119,7 +119,7 @@ def truncation(run: Run, host: str, train_size: int, shares: list[int], separate
 
 
 @experiment(
-    quick=dict(**DIGITS, lambdas=[0.0, 1e-4, 1e-3, 1e-2]),
+    quick=dict(**DIGITS, lambdas=[0.0, 1e-3]),
     standard=dict(**LENET, lambdas=[0.0, 1e-5, 8e-5, 6.4e-4]),
     gpu=dict(**RESNET, lambdas=[0.0, 1e-6, 8e-6, 6.4e-5]),
     timeout=36_000,

@@ -83,7 +83,7 @@ def expert_cases(
 
 
 @experiment(
-    quick=dict(world_sizes=[2], batch=64, hidden=32, steps=20),
+    quick=dict(world_sizes=[2], batch=64, hidden=32, steps=10),
     standard=dict(world_sizes=[2, 4], batch=512, hidden=64, steps=20),
     requires="ranks:4", timeout=600,
 )  # fmt: skip

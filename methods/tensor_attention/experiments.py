@@ -294,7 +294,6 @@ NETWORKS = {"exact": (3, 24), "ordinary": (2, 24), "ordinary_wide": (2, 32)}
 
 
 @experiment(
-    quick=dict(replicates=3, modulus=16, n=5, steps=100, batch=64, draws=1000),
     standard=dict(replicates=5, modulus=16, n=5, steps=600, batch=128, draws=4000),
     gpu=dict(replicates=5, modulus=64, n=8, steps=3000, batch=512, draws=20_000),
     timeout=3600,
