@@ -191,7 +191,7 @@ CLASSIFIER_RATES, WEIGHTS = [1e-3, 3e-3, 1e-2], [0.25 * i for i in range(1, 17)]
 
 
 @experiment(
-    quick=dict(datasets=[], replicates=3, width=32, steps=1_200, round_steps=100, rounds=2, points=3_000, pool=3_000,
+    quick=dict(datasets=[], replicates=3, width=32, steps=1_200, round_steps=100, rounds=2, points=2_000, pool=2_000,
                candidates=[(1.0, 1.0), (2.0, 1.0)], rates=[3e-4, 1e-3], likelihood_points=200, more=False),
     standard=dict(datasets=[], replicates=5, width=32, steps=5_000, round_steps=150, rounds=4, points=10_000,
                   pool=20_000, candidates=GRID, rates=RATES, likelihood_points=4_000, more=True),
