@@ -24,6 +24,7 @@ Profile = Literal["quick", "standard", "gpu"]
 PROFILES: tuple[Profile, ...] = ("quick", "standard", "gpu")
 Kind = Literal["effect", "value", "equivalence", "trend"]
 Evidence = Literal["measured", "counted", "simulated"]
+Of = Literal["paper", "ours"]
 Known = Literal["abstract", "paper", "official code", "second-hand", "from memory"]
 Scalar = bool | int | float | str
 
@@ -180,8 +181,9 @@ class Test(_Strict):
 
 
 class Claim(Test):
-    """A sentence of the paper made falsifiable."""
+    """A sentence of the paper made falsifiable; or a check of our own (`of: ours`), shown and counted apart."""
 
+    of: Of = "paper"
     says: str
     paper_says: str = ""
     why: str

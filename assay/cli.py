@@ -332,7 +332,8 @@ def _judge(cards: dict[str, Card], profile: Profile) -> list[Verdict]:
             try:
                 found.append(judge(card, claim_id, result, profile))
             except VerdictError as error:
-                found.append(Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, f"{UNJUDGED}{error}", profile))
+                reason = f"{UNJUDGED}{error}"
+                found.append(Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, reason, profile, claim.of))
     return found
 
 
@@ -344,5 +345,6 @@ def _listed(card: Card) -> dict[str, Any]:
         "methods": [{"name": name, "role": role} for name, role in card.methods.items()],
         "experiments": card.experiments(),
         "claims": list(card.claims),
+        "of": {claim_id: claim.of for claim_id, claim in card.claims.items()},
         "datasets": card.datasets.names(),
     }  # fmt: skip

@@ -27,6 +27,7 @@ class Verdict:
         n: replicates behind the estimate.
         p: one-sided p value of the bar, for the scoreboard's Benjamini-Hochberg column; None for exact claims.
         needed: replicates that would decide between the estimate and the bar.
+        of: whose claim it is, the `paper`'s or `ours`.
         changed: the claim on the card is no longer the one that was there at the run.
         parts: one entry for each part of a conjunction.
     """
@@ -38,6 +39,7 @@ class Verdict:
     verdict: str
     reason: str
     profile: str
+    of: str = "paper"
     evidence: str = "measured"
     estimate: float | None = None
     interval: tuple[float | None, float | None] | None = None
@@ -59,6 +61,7 @@ class Verdict:
             "estimate": self.estimate, "interval": None if self.interval is None else list(self.interval),
             "n": self.n, "unit": self.unit, "reported": self.reported, "bar": self.bar, "profile": self.profile,
             "needed": self.needed, "p": self.p, "parts": self.parts, "changed": self.changed, "device": self.device,
+            "of": self.of,
         }  # fmt: skip
 
 
@@ -92,7 +95,7 @@ def judge(card: Card, claim_id: str, result: Result | None, profile: str) -> Ver
     _note(outcome, tests[cores[0]], reported)
     return Verdict(
         paper=card.slug, claim=claim_id, kind=tests[cores[0]].kind, says=claim.says, verdict=outcome.word,
-        reason=outcome.reason, profile=profile, evidence=outcome.evidence, estimate=outcome.estimate,
+        reason=outcome.reason, profile=profile, of=claim.of, evidence=outcome.evidence, estimate=outcome.estimate,
         interval=None if outcome.low is None and outcome.high is None else (outcome.low, outcome.high),
         n=outcome.n, unit=outcome.unit, reported=reported.model_dump(exclude_none=True) if reported else None,
         bar=outcome.bar, needed=outcome.needed, p=outcome.p, device=_device(result),

@@ -125,6 +125,15 @@ def test_a_slope_part_replaces_an_inherited_value(tmp_path: Path) -> None:
     assert test.slope_parts()[1:] == ("log", "n")
 
 
+def test_whose_claim_it_is_stands_on_the_card_and_decides_nothing(tmp_path: Path) -> None:
+    plain = card(tmp_path, HEAD + CLAIM).claims["better"]
+    own = card(tmp_path, (HEAD + CLAIM).replace("says:", "of: ours\n    says:")).claims["better"]
+    assert (plain.of, own.of) == ("paper", "ours")
+    assert plain.hash() == own.hash()
+    with pytest.raises(CardError, match=r"claims\.better\.of: Input should be 'paper' or 'ours'"):
+        card(tmp_path, (HEAD + CLAIM).replace("says:", "of: theirs\n    says:"))
+
+
 def test_hash_follows_what_decides_and_nothing_else(tmp_path: Path) -> None:
     def digest(text: str) -> str:
         return card(tmp_path, text).claims["better"].hash()

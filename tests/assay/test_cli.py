@@ -59,14 +59,16 @@ def test_all_wrong_cards_are_reported_at_once(checkout: Checkout) -> None:
 def test_json_keeps_its_names(checkout: Checkout) -> None:
     checkout.paper("toy", TOY)
     (listed,) = json.loads(checkout.assay("list", "--json").stdout)
-    assert set(listed) == {"paper", "title", "arxiv", "methods", "experiments", "claims", "datasets"}
+    assert set(listed) == {"paper", "title", "arxiv", "methods", "experiments", "claims", "datasets", "of"}
+    assert listed["of"] == {"good-is-better": "paper"}
     assert listed["methods"] == [{"name": "good", "role": "proposed"}, {"name": "bad", "role": "baseline"}]
     (before,) = json.loads(checkout.assay("verdicts", "--json").stdout)
     assert before["verdict"] == "untested"
     checkout.assay("run")
     (verdict,) = json.loads(checkout.assay("verdicts", "toy", "--profile", "quick", "--json").stdout)
     assert {"paper", "claim", "kind", "says", "verdict", "reason", "evidence", "estimate", "interval", "n", "unit",
-            "reported", "bar", "profile"} <= set(verdict)  # fmt: skip
+            "reported", "bar", "profile", "of"} <= set(verdict)  # fmt: skip
+    assert verdict["of"] == "paper"
     assert verdict["verdict"] == "reproduced"
     assert verdict["n"] == 3
     low, high = verdict["interval"]
