@@ -75,7 +75,8 @@ class DAGNN(nn.Module):
             edge_index: (2, A) arcs, both directions of each edge; or the matrix that `propagation(edge_index, N)`
                 makes of them, prepared once for all epochs.
         """
-        return self.mix(hops(self.transform(x), propagation(edge_index, x.shape[0]), self.K))
+        z = self.transform(x)
+        return self.mix(hops(z, propagation(edge_index, x.shape[0], z.dtype), self.K))
 
     def transform(self, x: Tensor | SparseMatrix) -> Tensor:
         """Z (N, C)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -10,20 +11,27 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from methods.shared.graph import node_ids
 
 
 class Masks(NamedTuple):
-    """(N,) bool each, or the indices (n,) of the vertices, which is faster."""
+    """(N,) bool each, or the ids (n,) of the vertices; `fit` takes either, see `node_ids`."""
 
     train: Tensor
     val: Tensor
     test: Tensor
 
     @classmethod
-    def of(cls, data: object, split: int = 0) -> Masks:
-        """Indices of the masks of a torch-geometric Data; of one column where it has many splits."""
-        masks = [getattr(data, f"{part}_mask") for part in ("train", "val", "test")]
-        return cls(*[(m if m.dim() == 1 else m[:, split]).nonzero().squeeze(1) for m in masks])
+    def of(cls, data: Data, split: int = 0) -> Masks:
+        """Ids of the masks of a torch-geometric Data; of one column where it has many splits."""
+        masks = [getattr(data, f"{part}_mask") for part in cls._fields]
+        return cls(*[m if m.dim() == 1 else m[:, split] for m in masks]).ids(int(data.num_nodes))
+
+    def ids(self, num_nodes: int) -> Masks:
+        """Of N vertices, as ids. Raises what `node_ids` raises."""
+        return Masks(*[node_ids(m, num_nodes, f"{part}_mask") for part, m in zip(self._fields, self, strict=True)])
 
 
 @dataclass
@@ -71,16 +79,22 @@ def fit(
         restore: leave the model with the weights of the chosen epoch, not of the last.
 
     Raises:
-        FloatingPointError: the training loss is not finite.
+        FloatingPointError: a training loss is not finite, or no validation loss is.
+        ValueError: no epochs, or an empty mask.
+        TypeError, ValueError, IndexError: masks that `node_ids` refuses.
     """
+    masks = masks.ids(len(y))
+    sizes = [len(mask) for mask in masks]
+    if epochs < 1 or not all(sizes):
+        raise ValueError(f"fit: needs an epoch, and vertices in each mask; got {epochs} epochs, masks of {sizes}")
     history, best, best_epoch, counts, weights = History(), float("inf"), -1, None, None
     for epoch in range(epochs):
         history.train_loss.append(_step(model, forward, y, masks.train, optimizer))
         val_loss, right = _evaluate(model, forward, y, masks)
         history.val_loss.append(val_loss)
-        history.val_accuracy.append(float(right[1]) / len(y[masks.val]))
+        history.val_accuracy.append(right[1] / len(masks.val))
         score = val_loss if select == "loss" else -history.val_accuracy[-1]
-        if score < best:
+        if math.isfinite(val_loss) and score < best:  # of NaN logits the arg max would be class 0
             best, best_epoch, counts = score, epoch, right
             weights = deepcopy(model.state_dict()) if restore else None
         if (patience is not None and epoch - best_epoch >= patience) or (stop is not None and stop(history)):
@@ -89,7 +103,7 @@ def fit(
         raise FloatingPointError("no epoch had a finite validation loss")
     if weights is not None:
         model.load_state_dict(weights)
-    train, val, test = (int(n) / len(y[mask]) for n, mask in zip(counts, masks, strict=True))
+    train, val, test = (n / size for n, size in zip(counts, sizes, strict=True))
     return Fit(train, val, test, best_epoch, history)
 
 
@@ -102,7 +116,7 @@ def _step(
     loss.backward()
     optimizer.step()
     value = float(loss.detach())
-    if value != value or value == float("inf"):
+    if not math.isfinite(value):
         raise FloatingPointError(f"training loss is {value}")
     return value
 

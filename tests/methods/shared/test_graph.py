@@ -8,14 +8,29 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch_geometric import EdgeIndex
 from torch_geometric.nn import GCNConv, SAGEConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
-from torch_geometric.utils import scatter, to_dense_adj
+from torch_geometric.utils import (
+    coalesce,
+    remove_self_loops,
+    scatter,
+    to_dense_adj,
+    to_torch_coo_tensor,
+    to_torch_csr_tensor,
+)
 
 import datasets
 from assay import ROOT
 from assay.errors import DataError
-from methods.shared.graph import load_graph, mean_adjacency, normalized_adjacency, propagation
+from methods.shared.graph import (
+    checked_edge_index,
+    load_graph,
+    mean_adjacency,
+    node_ids,
+    normalized_adjacency,
+    propagation,
+)
 
 NUM_NODES = 30
 
@@ -133,3 +148,92 @@ def test_a_propagation_is_the_normalised_adjacency_and_passes_through() -> None:
     assert propagation(prepared, NUM_NODES) is prepared
     with pytest.raises(ValueError, match=r"a propagation of shape \(30, 30\) for 31 vertices"):
         propagation(prepared, NUM_NODES + 1)
+
+
+ARCS = torch.tensor([[0, 1, 0], [1, 0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("arcs", "error", "message"),
+    [
+        ([[0, 1, 0], [1, 0, 15]], IndexError, r"edge_index\[1, 2\]: vertex 15, but ids go from 0 to 11"),
+        ([[0, -1, 0], [1, 0, 2]], IndexError, r"edge_index\[0, 1\]: vertex -1, but ids go from 0 to 11"),
+        ([[0.0, 1.0], [1.0, 0.0]], TypeError, r"whole numbers \(int64\) as vertex ids, got torch.float32"),
+        ([[True, False], [False, True]], TypeError, "got torch.bool"),
+        ([0, 1], ValueError, r"needs the shape \(2, arcs\), got \(2,\)"),
+        ([[0, 1], [1, 2], [2, 0]], ValueError, r"needs the shape \(2, arcs\), got \(3, 2\)"),
+    ],
+)
+@pytest.mark.parametrize("build", [checked_edge_index, normalized_adjacency, mean_adjacency, propagation])
+def test_arcs_that_are_none_are_refused_before_native_code_sees_them(
+    build: Callable[..., object], arcs: list[object], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        build(torch.tensor(arcs), 12)
+
+
+def test_a_graph_of_no_vertices_has_no_arcs() -> None:
+    assert normalized_adjacency(ARCS[:, :0], 0).shape == (0, 0)
+    with pytest.raises(IndexError, match=r"edge_index\[0, 0\]: vertex 0, but ids go from 0 to -1"):
+        normalized_adjacency(ARCS, 0)
+
+
+@pytest.mark.parametrize("build", [normalized_adjacency, mean_adjacency])
+def test_arcs_are_taken_in_all_the_forms_that_torch_geometric_takes(build: Callable[..., torch.Tensor]) -> None:
+    arcs = coalesce(troubled())
+    wanted = build(arcs, NUM_NODES).to_dense()
+    adj_t = arcs.flip(0)
+    for given in (
+        arcs.int(),
+        EdgeIndex(arcs, sparse_size=(NUM_NODES, NUM_NODES)),
+        to_torch_csr_tensor(adj_t, size=NUM_NODES),
+        to_torch_coo_tensor(adj_t, size=NUM_NODES),
+    ):
+        assert torch.equal(build(given, NUM_NODES).to_dense(), wanted)
+
+
+def test_an_adj_t_has_a_row_for_each_target_as_in_a_gcn_layer() -> None:
+    """Without loops: to those of an adj_t, other than to those of arcs, `gcn_norm` adds one more."""
+    arcs, x = coalesce(remove_self_loops(troubled())[0]), torch.eye(NUM_NODES)
+    layer = GCNConv(NUM_NODES, 4, bias=False)
+    adj_t = to_torch_csr_tensor(arcs.flip(0), size=NUM_NODES)
+    torch.testing.assert_close(normalized_adjacency(adj_t, NUM_NODES) @ layer.lin(x), layer(x, adj_t))
+
+
+def test_an_adj_t_with_weights_or_of_another_size_is_refused() -> None:
+    adj_t = to_torch_csr_tensor(ARCS, torch.tensor([1.0, 2.0, 1.0]), 3)
+    with pytest.raises(ValueError, match="a sparse adj_t with weights other than 1"):
+        checked_edge_index(adj_t, 3)
+    with pytest.raises(ValueError, match=r"a sparse adj_t of shape \(3, 3\) for 4 vertices"):
+        checked_edge_index(adj_t, 4)
+
+
+def test_half_precision_is_single_precision_rounded_once() -> None:
+    hub = torch.stack([torch.arange(1, 1000), torch.zeros(999, dtype=torch.int64)])  # bfloat16 has no 999
+    for build in (normalized_adjacency, mean_adjacency):
+        wanted = build(hub, 1000).to_dense().bfloat16()
+        assert torch.equal(build(hub, 1000, torch.bfloat16).to_dense(), wanted)
+
+
+def test_a_mask_and_the_ids_of_its_vertices_are_the_same() -> None:
+    mask = torch.tensor([False, True, False, True])
+    assert node_ids(mask, 4).tolist() == node_ids(torch.tensor([1, 3], dtype=torch.int32), 4).tolist() == [1, 3]
+    assert node_ids(torch.tensor([3, 1]), 4).tolist() == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (torch.tensor([0, 1, 0, 1]), ValueError, "train_mask: vertex 0 is named 2 times; a mask is bool"),
+        (torch.tensor([0, 1, 0, 1], dtype=torch.uint8), TypeError, "train_mask: needs a mask of bool .* torch.uint8"),
+        (torch.tensor([0.0, 1.0]), TypeError, "got torch.float32"),
+        (torch.tensor([True]), ValueError, "train_mask: a mask of 1 vertices for a graph of 4"),
+        (torch.ones(4, 10, dtype=torch.bool), ValueError, r"shape \(4, 10\) holds several splits; choose one"),
+        (torch.tensor([0, 4]), IndexError, r"train_mask\[1\]: vertex 4, but ids go from 0 to 3"),
+        (torch.tensor([-1]), IndexError, r"train_mask\[0\]: vertex -1"),
+        ([1, 2], TypeError, "got list"),
+    ],
+)
+def test_what_is_neither_mask_nor_ids_is_refused(mask: torch.Tensor, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        node_ids(mask, 4, "train_mask")

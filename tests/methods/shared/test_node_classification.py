@@ -80,7 +80,51 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
         run([[0, 0, 0, 0]], [float("nan")])
 
 
+def test_an_epoch_of_logits_that_are_nan_is_never_the_best() -> None:
+    """Its arg max is class 0, which is right here."""
+    y = torch.zeros(4, dtype=torch.int64)
+    says, masks = [[0, 1, 1, 0], [0, 0, 0, 0]], MASKS
+
+    class DivergesAtTheEnd(Scripted):
+        def forward(self) -> Tensor:
+            logits = super().forward()
+            return logits if self.training or self.steps == 0 else logits * float("nan")
+
+    model = DivergesAtTheEnd(says, [1.0, 1.0])
+    fitted = fit(model, model, y, masks, torch.optim.SGD(model.parameters(), lr=0.1), 2)
+    assert (fitted.best_epoch, fitted.val_accuracy) == (0, 0.0)
+
+
+def test_masks_of_bool_and_of_ids_train_alike() -> None:
+    fits = []
+    for as_mask in (False, True):
+        torch.manual_seed(0)
+        x, y = torch.randn(40, 5), torch.arange(40) % 2
+        ids = Masks(torch.arange(10), torch.arange(10, 25), torch.arange(25, 40))
+        masks = Masks(*(torch.zeros(40, dtype=torch.bool).index_fill(0, i, True) for i in ids)) if as_mask else ids
+        model = nn.Linear(5, 2)
+        forward = lambda model=model, x=x: model(x)  # noqa: E731
+        fits.append(fit(model, forward, y, masks, torch.optim.Adam(model.parameters()), 5))
+    assert fits[0] == fits[1]
+
+
+@pytest.mark.parametrize(
+    ("masks", "error", "message"),
+    [
+        (MASKS._replace(val=torch.tensor([4])), IndexError, r"val_mask\[0\]: vertex 4"),
+        (MASKS._replace(train=torch.tensor([1, 0, 0, 1])), ValueError, "train_mask: vertex 0 is named 2 times"),
+        (MASKS._replace(test=torch.tensor([], dtype=torch.int64)), ValueError, r"masks of \[1, 2, 0\]"),
+    ],
+)
+def test_masks_that_are_none_are_refused(masks: Masks, error: type[Exception], message: str) -> None:
+    model = Scripted([[0, 0, 0, 0]], [1.0])
+    with pytest.raises(error, match=message):
+        fit(model, model, Y, masks, torch.optim.SGD(model.parameters(), lr=0.1), 1)
+
+
 def test_masks_of_one_split_among_many() -> None:
     many = torch.tensor([[True, False], [False, True], [False, False]])
-    masks = Masks.of(Data(train_mask=many, val_mask=many.flip(1), test_mask=torch.tensor([False, False, True])), 1)
+    masks = Masks.of(
+        Data(train_mask=many, val_mask=many.flip(1), test_mask=torch.tensor([False, False, True]), num_nodes=3), 1
+    )
     assert [mask.tolist() for mask in masks] == [[1], [0], [2]]

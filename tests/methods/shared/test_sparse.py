@@ -38,6 +38,26 @@ def test_product_and_gradient_are_the_dense_ones() -> None:
     torch.testing.assert_close(found, dense.T @ weight)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_multiplies_too(dtype: torch.dtype) -> None:
+    dense = holey().to(dtype)
+    x = torch.randn(5, 3).to(dtype).requires_grad_()
+    out = SparseMatrix.from_dense(dense) @ x
+    out.sum().backward()
+    torch.testing.assert_close(out, dense @ x, rtol=0.02, atol=0.05)
+    torch.testing.assert_close(x.grad, dense.sum(dim=0).unsqueeze(1).expand(5, 3), rtol=0.02, atol=0.05)
+
+
+def test_other_types_and_shapes_are_refused_but_autocast_is_followed() -> None:
+    matrix = SparseMatrix.from_dense(holey().float())
+    with pytest.raises(TypeError, match=r"matrix of torch\.float32 times a matrix of torch\.float64"):
+        matrix @ torch.ones(5, 2, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"shape \(7, 5\) times one of shape \(4, 2\)"):
+        matrix @ torch.ones(4, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (matrix @ torch.ones(5, 2, dtype=torch.bfloat16)).dtype == torch.float32
+
+
 @pytest.mark.parametrize("width", [0, 1, 33])
 def test_single_precision_goes_another_way_to_the_same_result(width: int) -> None:
     dense = holey().float()
