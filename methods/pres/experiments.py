@@ -100,14 +100,14 @@ def _fit_and_test(
     m: MethodRows, network: MemoryModel, task: Task, epochs: int, batch_size: int, seed: int, patience: int | None,
     goal: float | None,
 ) -> list[float]:  # fmt: skip
-    """Record one contender; returns its validation AP by epoch, empty if its loss was not finite."""
+    """Record one contender; returns its validation AP by epoch, empty if its loss or a score was not finite."""
     try:
         history = fit(network, task, epochs=epochs, batch_size=batch_size, seed=seed, patience=patience)
+        scores = test(network, task)
     except FloatingPointError as error:
         for metric in METRICS:
             m.record(metric, None, reason=str(error))
         return []
-    scores = test(network, task)
     for metric in ("ap", "auc", "pooled_ap"):
         m.record(metric, 100 * getattr(scores.random, metric), unit="%")
     m.record("historical_ap", 100 * scores.historical.ap, unit="%")

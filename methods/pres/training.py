@@ -11,7 +11,8 @@ from torch import Tensor
 
 from datasets.temporal import EventStream
 from methods.pres.baselines import MemoryModel, Step
-from methods.shared.temporal import Batch, NeighborIndex, batches, roc_auc, select, to_device
+from methods.shared.metrics import average_precision, roc_auc
+from methods.shared.temporal import Batch, NeighborIndex, batches, select, to_device
 
 EVALUATION_BATCH = 200  # whatever the training batch, so that accuracies can be compared
 VALIDATION_SEED, TEST_SEED, INDUCTIVE_SEED = 0, 2, 3
@@ -24,8 +25,10 @@ class Task:
     full: all events, and train: those that may be learned from, each with its index of neighbours.
     first_val, first_test: places in `full` where validation and test begin.
     inductive: the events of the test that touch a node without any training event.
-    destinations: distinct destinations, from which negatives are drawn.
-    gaps: JODIE's gap statistics. time_unit: mean gap between the training events.
+    destinations: distinct destinations of the training events, which negatives of the training are drawn from: one
+    that comes only later would be learned to be wrong. val_destinations: of all events before the test, for the
+    validation; test_destinations: of all events, for the test.
+    gaps: JODIE's gap statistics. time_unit: mean gap between events. Both of the training events.
     """
 
     full: EventStream
@@ -36,6 +39,8 @@ class Task:
     first_test: int
     inductive: EventStream
     destinations: Tensor
+    val_destinations: Tensor
+    test_destinations: Tensor
     gaps: tuple[tuple[float, float], tuple[float, float]]
     time_unit: float
 
@@ -49,16 +54,19 @@ def make_task(stream: EventStream, device: torch.device | str = "cpu", split_see
     stream, device = to_device(stream, torch.device(device)), torch.device(device)
     train = select(stream, split.train.to(device))
     span = float(train.t[-1] - train.t[0])
+    first_test = int(split.test.nonzero()[0])
     return Task(
         full=stream,
         full_index=NeighborIndex(stream),
         train=train,
         train_index=NeighborIndex(train),
         first_val=int(split.val.nonzero()[0]),
-        first_test=int(split.test.nonzero()[0]),
+        first_test=first_test,
         inductive=select(stream, split.inductive_test.to(device)),
-        destinations=stream.dst.unique(),
-        gaps=gap_statistics(stream),
+        destinations=train.dst.unique(),
+        val_destinations=stream.dst[:first_test].unique(),
+        test_destinations=stream.dst.unique(),
+        gaps=gap_statistics(train),
         time_unit=span / (len(train) - 1) if span > 0 else 1.0,
     )
 
@@ -193,6 +201,9 @@ def evaluate(
 
     Returns:
         one `Scores` per kind.
+
+    Raises:
+        FloatingPointError: a score is not finite, so that a model that has diverged is neither selected nor reported.
     """
     model.eval()
     logits: list[Tensor] = []
@@ -202,6 +213,12 @@ def evaluate(
         logits.append(step.logits)
     if not logits:
         return []
+    bad = sum(int((~torch.isfinite(x)).sum()) for x in logits)
+    if bad:
+        raise FloatingPointError(
+            f"{type(model).__name__}: {bad} of {sum(x.numel() for x in logits)} scores of the evaluation are NaN or "
+            "infinite; lower the learning rate, or check the unit of time"
+        )
     return [_scores([x[0] for x in logits], [x[kind] for x in logits]) for kind in range(1, logits[0].shape[0])]
 
 
@@ -210,7 +227,7 @@ def validate(model: MemoryModel, task: Task) -> Scores:
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
     return evaluate(
         model, task.full_index, task.full, task.first_val, task.first_test,
-        lambda batch: draw(task.destinations, (1, len(batch)), generator),
+        lambda batch: draw(task.val_destinations, (1, len(batch)), generator),
     )[0]  # fmt: skip
 
 
@@ -235,7 +252,7 @@ def test(model: MemoryModel, task: Task) -> TestScores:
     generator = torch.Generator().manual_seed(TEST_SEED)
 
     def random_and_historical(batch: Batch) -> Tensor:
-        random = draw(task.destinations, (1, len(batch)), generator)[0]
+        random = draw(task.test_destinations, (1, len(batch)), generator)[0]
         met, found = task.full_index.any_earlier(batch.src, batch.t, generator)
         return torch.stack([random, torch.where(found & (met != batch.dst), met, random)])
 
@@ -246,23 +263,15 @@ def test(model: MemoryModel, task: Task) -> TestScores:
     generator_of_new = torch.Generator().manual_seed(INDUCTIVE_SEED)
     inductive = evaluate(
         model, task.full_index, task.inductive, 0, len(task.inductive),
-        lambda batch: draw(task.destinations, (1, len(batch)), generator_of_new),
+        lambda batch: draw(task.test_destinations, (1, len(batch)), generator_of_new),
     )  # fmt: skip
     return TestScores(random, historical, inductive[0] if inductive else None)
 
 
 def _scores(positive: list[Tensor], negative: list[Tensor]) -> Scores:
-    pairs = list(zip(positive, negative, strict=True))
-    ap = torch.stack([average_precision(p, n) for p, n in pairs]).mean()
-    auc = torch.stack([roc_auc(p, n) for p, n in pairs]).mean()
-    return Scores(float(ap), float(auc), float(average_precision(torch.cat(positive), torch.cat(negative))))
-
-
-def average_precision(positive: Tensor, negative: Tensor) -> Tensor:
-    """Area under the precision-recall curve as a step function; equal scores are one threshold."""
-    scores, order = torch.cat([positive, negative]).sort(descending=True)
-    hits = (order < len(positive)).double().cumsum(0)
-    last = torch.ones_like(order, dtype=torch.bool)
-    last[:-1] = scores[1:] != scores[:-1]
-    hits, seen = hits[last], last.nonzero().squeeze(1) + 1
-    return (torch.diff(hits, prepend=hits.new_zeros(1)) * hits / seen).sum() / len(positive)
+    labelled = [
+        (torch.arange(2 * len(p)) < len(p), torch.cat([p, n]).cpu()) for p, n in zip(positive, negative, strict=True)
+    ]
+    every = torch.cat([y for y, _ in labelled]), torch.cat([score for _, score in labelled])
+    ap, auc = (sum(metric(*batch) for batch in labelled) / len(labelled) for metric in (average_precision, roc_auc))
+    return Scores(ap, auc, average_precision(*every))

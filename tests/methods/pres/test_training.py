@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +12,11 @@ from torch import Tensor
 
 import datasets
 from datasets.temporal import EventStream, pending_statistics
-from methods.pres import PRES
+from methods.pres import PRES, experiments, training
 from methods.pres.baselines import MemoryModel
 from methods.pres.experiments import build, epochs_to_reach
 from methods.pres.training import (
     Task,
-    average_precision,
     draw,
     evaluate,
     fit,
@@ -104,17 +105,6 @@ def test_negative_events_are_observed_in_training_and_never_in_evaluation(task: 
     validate(network, task)
     assert torch.equal(count[:, 1], before[:, 1])
     assert float(count[:, 0].sum()) > float(before[:, 0].sum())
-
-
-def test_average_precision_equals_its_definition_with_ties() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        positive, negative = (torch.randint(6, (17,), generator=generator) / 2.0 + shift for shift in (1, 0))
-        area, recall = 0.0, 0.0
-        for threshold in sorted(set(torch.cat([positive, negative]).tolist()), reverse=True):
-            hits, alarms = int((positive >= threshold).sum()), int((negative >= threshold).sum())
-            area, recall = area + (hits / 17 - recall) * hits / (hits + alarms), hits / 17
-        assert float(average_precision(positive, negative)) == pytest.approx(area)
 
 
 def test_evaluation_is_in_batches_of_200_whatever_the_training_batch(task: Task) -> None:
@@ -210,9 +200,33 @@ def test_gap_statistics_equal_a_loop() -> None:
         assert std == pytest.approx(float(gaps.std(correction=0)))
 
 
-def test_negatives_are_destinations_and_all_of_them_are_drawn(task: Task) -> None:
-    drawn = draw(task.destinations, (1, 20_000), torch.Generator().manual_seed(0))
-    assert set(drawn.flatten().tolist()) == set(task.full.dst.tolist())
+def test_negatives_come_from_no_later_period_and_all_of_them_are_drawn(task: Task, monkeypatch: Any) -> None:
+    before_test = set(task.full.dst[: task.first_test].tolist())
+    pools = {"train": set(task.train.dst.tolist()), "val": before_test, "test": set(task.full.dst.tolist())}
+    assert pools["train"] < pools["val"] < pools["test"]
+    drawn: set[int] = set()
+
+    def spy(destinations: Tensor, *rest: Any) -> Tensor:
+        drawn.update(destinations.tolist())
+        return draw(destinations, *rest)
+
+    monkeypatch.setattr(training, "draw", spy)
+    monkeypatch.setattr(experiments, "draw", spy)
+    network = start("plain", task)
+    optimizer, generator = torch.optim.Adam(network.parameters()), torch.Generator().manual_seed(0)
+    drawings: list[tuple[str, Callable[[], object]]] = [
+        ("train", lambda: train_epoch(network, optimizer, task, 50, generator)),
+        ("train", lambda: experiments._with_negatives(task, 50, 0, 100, generator)),
+        ("train", lambda: experiments._gradients(network, task, 50, generator)),
+        ("val", lambda: validate(network, task)),
+        ("test", lambda: score_test(network, task)),
+    ]
+    for period, act in drawings:
+        drawn.clear()
+        act()
+        assert drawn == pools[period], period
+    for pool in (task.destinations, task.test_destinations):
+        assert set(draw(pool, (1, 20_000), generator).flatten().tolist()) == set(pool.tolist())
 
 
 def test_epochs_to_reach_interpolates_and_is_censored_at_the_budget() -> None:
