@@ -19,7 +19,7 @@ from assay import ROOT
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
 from assay.errors import AssayError, CardError, JobError
 from assay.record import Result, load_result, result_path
-from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress, steps
+from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress, say, steps
 
 if TYPE_CHECKING:
     from assay.jobs import Report
@@ -40,7 +40,7 @@ def main() -> None:
     try:
         app()
     except AssayError as error:
-        err.print(f"assay: {error}", markup=False)
+        say(err, f"assay: {error}")
         raise SystemExit(2) from None
 
 
@@ -49,7 +49,7 @@ def list_papers(as_json: Json = False) -> None:
     """The papers, from their cards."""
     cards = list(_cards().values())
     if as_json:
-        out.print_json(json.dumps([_listed(card) for card in cards]))
+        _print_json([_listed(card) for card in cards])
     else:
         print_cards(cards)
 
@@ -76,7 +76,7 @@ def fetch(
         raise AssayError(f"name data sets or a --profile; there are {', '.join(datasets.names())}")
     for name in wanted:
         files = datasets.fetch(name)
-        out.print(f"{name}: {len(files)} file(s) verified", markup=False)
+        say(out, f"{name}: {len(files)} file(s) verified")
 
 
 @app.command()
@@ -107,7 +107,7 @@ def run(
                 finally:
                     result = collect(planned)
             failed = len(result.failures())
-            out.print(f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed", markup=False)
+            say(out, f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed")
 
 
 @app.command()
@@ -127,7 +127,7 @@ def verdicts(
         write_metrics(ROOT, profile, found)
         return
     if as_json:
-        out.print_json(json.dumps([v.json() for v in found], allow_nan=False))
+        _print_json([v.json() for v in found])
     else:
         print_verdicts(found)
 
@@ -141,7 +141,7 @@ def report() -> None:
     results = {(slug, p): result for slug in cards for p in PROFILES if (result := _result(p, slug))}
     with steps("report", 1 + len(cards)) as advance:
         pages = write_site(cards, results, [v for p in PROFILES for v in _judge(cards, p)], ROOT / "site", advance)
-    out.print(f"{pages} pages: {ROOT / 'site' / 'index.html'}", markup=False)
+    say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
 
 
 @app.command()
@@ -173,7 +173,7 @@ def new(slug: str) -> None:
     from assay.skeleton import create
 
     for path in create(ROOT, slug):
-        out.print(str(path.relative_to(ROOT)), markup=False)
+        say(out, str(path.relative_to(ROOT)))
 
 
 @app.command()
@@ -182,7 +182,7 @@ def tune(slug: str, trials: Annotated[int, typer.Option(min=1, help="Trials of e
     from assay.tune import tune as search
 
     card = _cards([slug])[slug]
-    out.print(f"wrote {search(ROOT, card, trials).relative_to(ROOT)}", markup=False)
+    say(out, f"wrote {search(ROOT, card, trials).relative_to(ROOT)}")
 
 
 @app.command()
@@ -200,8 +200,8 @@ def night(
         found = record_night(ROOT, commit, FULL, advance)
     save_night(found, path)
     for name, reason in found.missing.items():
-        err.print(f"{name}: {reason}", markup=False)
-    out.print(f"{len(found.times)} hot paths, {FULL.processes} processes: {path}", markup=False)
+        say(err, f"{name}: {reason}")
+    say(out, f"{len(found.times)} hot paths, {FULL.processes} processes: {path}")
 
 
 @app.command()
@@ -222,7 +222,7 @@ def compare(
     with steps("confirm", FULL.replicates) as advance:
         found = compare_nights(ROOT, before, after, FULL, advance)
     if as_json:
-        out.print_json(json.dumps(found.json(), allow_nan=False))
+        _print_json(found.json())
     else:
         print_comparison(found)
     if found.regression or found.unconfirmed:
@@ -236,7 +236,7 @@ def doctor(calibrate: Annotated[bool, typer.Option("--calibrate", help="Simulate
 
     rows, healthy = calibration() if calibrate else examine(ROOT)
     for row in rows:
-        out.print(row, markup=False)
+        say(out, row)
     if not healthy:
         raise SystemExit(1)
 
@@ -249,21 +249,19 @@ def check(profile: ProfileOption = "quick") -> None:
     for slug, card in _cards().items():
         result = _result(profile, slug)
         if result is None:
-            err.print(
-                f"{slug}: no result in profile {profile}; run `assay run {slug} --profile {profile}`", markup=False
-            )
+            say(err, f"{slug}: no result in profile {profile}; run `assay run {slug} --profile {profile}`")
             broken += 1
             continue
         for verdict in _judge({slug: card}, profile):
             if verdict.reason.startswith(UNJUDGED):
-                err.print(f"{slug}: {verdict.reason}", markup=False)
+                say(err, f"{slug}: {verdict.reason}")
                 broken += 1
         for job in result.jobs:
             if job.status != "done":
                 name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))
-                err.print(f"{slug}: {name}: {job.status}: {job.reason}", markup=False)
+                say(err, f"{slug}: {name}: {job.status}: {job.reason}")
                 if job.traceback:
-                    err.print(job.traceback, markup=False)
+                    say(err, job.traceback)
                 broken += 1
     if broken:
         raise SystemExit(1)
@@ -302,8 +300,13 @@ def _machine_and_executor(
 
     with connected(cluster, with_gpu=profile == "gpu") as nodes:
         for reason in nodes.left_out:
-            err.print(f"assay: not used: node {reason}", markup=False)
+            say(err, f"assay: not used: node {reason}")
         yield nodes.machine, lambda jobs, report: nodes.run(jobs, limit, report)
+
+
+def _print_json(value: Any) -> None:
+    """JSON and nothing else, whatever the terminal can show."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def _known(wanted: list[str], known: Any, what: str) -> None:

@@ -13,10 +13,17 @@ from assay.verdict import VERDICTS, Verdict
 
 
 def write_metrics(root: Path, profile: str, verdicts: Sequence[Verdict]) -> None:
-    """Write `results/<profile>/metrics/<slug>.json`: claims by verdict, failed jobs, rows, seconds."""
+    """Write `results/<profile>/metrics/<slug>.json`: claims by verdict, failed jobs, rows, seconds.
+
+    The columns `own_...` count the checks of our own; the others are the paper's claims alone.
+    """
     for slug, found in groupby(verdicts, key=lambda v: v.paper):
-        counts = Counter(v.verdict for v in found)
-        summary: dict[str, float] = {verdict.replace(" ", "_"): counts[verdict] for verdict in VERDICTS}
+        counts = Counter((v.of, v.verdict) for v in found)
+        summary: dict[str, float] = {
+            f"{prefix}{verdict.replace(' ', '_')}": counts[whose, verdict]
+            for whose, prefix in (("paper", ""), ("ours", "own_"))
+            for verdict in VERDICTS
+        }
         path = result_path(root, profile, slug)
         if path.exists():
             result = load_result(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -26,8 +28,19 @@ COLOURS = {
     "contradicted": "red",
     "untested": "bright_black",
 }
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def printable(text: object) -> str:
+    """Text of a card or a result, which may hold anything: what would move a terminal's cursor is shown instead."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(text))
+
+
+def say(console: Console, text: object) -> None:
+    """Print a line as it is: no markup, no control characters."""
+    console.print(Text(printable(text)))
 
 
 @contextmanager
@@ -39,9 +52,9 @@ def steps(title: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def _bar(title: str) -> Progress:
-    return Progress(TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-                    TimeRemainingColumn(), TextColumn("{task.fields[last]}"), console=err, transient=True,
-                    disable=not sys.stderr.isatty())  # fmt: skip
+    columns = (TextColumn(printable(title), markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+               TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[last]}"))  # fmt: skip
+    return Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty())
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[Job, JobRecord], None
         def report(job: Job, record: JobRecord) -> None:
             bar.update(task, advance=1, last=str(job))
             if record.status != "done":
-                err.print(Text(f"{job}: {record.status}: {record.reason}"))
+                say(err, f"{job}: {record.status}: {record.reason}")
 
         yield report
 
@@ -61,35 +74,62 @@ def progress(title: str, total: int) -> Iterator[Callable[[Job, JobRecord], None
 def print_cards(cards: Sequence[Card]) -> None:
     table = Table("paper", "title", "venue", "methods", "claims", box=None)
     for card in cards:
-        table.add_row(card.slug, card.title, card.venue, ", ".join(card.methods), str(len(card.claims)))
+        own = sum(claim.of == "ours" for claim in card.claims.values())
+        claims = f"{len(card.claims) - own}" + (f" + {own} of ours" if own else "")
+        table.add_row(*map(_cell, (card.slug, card.title, card.venue, ", ".join(card.methods), claims)))
     out.print(table)
 
 
 def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdict]) -> None:
     """One paper: its idea, what it takes to run, and what is known of its claims."""
-    out.print(Text(f"{card.title}\n{card.authors}. {card.venue}" + (f". arXiv {card.arxiv}" if card.arxiv else "")))
-    out.print(Text(f"\n{card.idea.strip()}\n"))
+    say(out, f"{card.title}\n{card.authors}. {card.venue}" + (f". arXiv {card.arxiv}" if card.arxiv else ""))
+    say(out, f"\n{card.idea.strip()}\n")
     for name, role in card.methods.items():
-        out.print(Text(f"  {role:<9} {name}"))
+        say(out, f"  {role:<9} {name}")
     for profile, result in results.items():
         commit = (result.provenance.get("commit") or "no commit")[:10]
-        out.print(Text(f"\n{profile}: {len(result.jobs)} jobs, {len(result.rows):,} rows, commit {commit}"))
+        say(out, f"\n{profile}: {len(result.jobs)} jobs, {len(result.rows):,} rows, commit {commit}")
     out.print()
     print_verdicts(verdicts)
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
-    """The scoreboard: one line a claim."""
+    """The papers' claims, one a line, then the checks of our own; each with its counts, for they are not added up."""
+    claims, own = ([v for v in verdicts if v.of == whose] for whose in ("paper", "ours"))
+    for found, what in ((claims, "claims of papers"), (own, "checks of our own")):
+        if found:
+            if what != "claims of papers":
+                say(out, "\nour own checks, which no paper claims")
+            _print_lines(found)
+            say(out, f"{what}: {counts_text(found)}")
+
+
+def _print_lines(verdicts: Sequence[Verdict]) -> None:
     if not sys.stdout.isatty():
         for v in verdicts:
-            fields = (v.paper, v.profile, v.claim, v.verdict, estimate_text(v), v.reason or "")
-            out.print(Text("  ".join(filter(None, fields))))
+            fields = (v.paper, v.profile, v.claim, v.verdict, estimate_text(v), _reason(v))
+            say(out, "  ".join(filter(None, fields)))
         return
     table = Table("paper", "profile", "claim", "verdict", "estimate [95%]", "bar", "reason", box=None)
     for v in verdicts:
         verdict = Text(v.verdict, style=COLOURS[v.verdict])
-        table.add_row(v.paper, v.profile, v.claim, verdict, estimate_text(v), Text(v.bar or ""), Text(v.reason or ""))
+        before = map(_cell, (v.paper, v.profile, v.claim))
+        table.add_row(*before, verdict, *map(_cell, (estimate_text(v), v.bar or "", _reason(v))))
     out.print(table)
+
+
+def _reason(v: Verdict) -> str:
+    return f"card changed since the run; {v.reason}" if v.changed else v.reason
+
+
+def counts_text(verdicts: Sequence[Verdict]) -> str:
+    """`3 reproduced, 1 untested`."""
+    found = Counter(v.verdict for v in verdicts)
+    return ", ".join(f"{found[word]} {word}" for word in COLOURS if found[word])
+
+
+def _cell(text: object) -> Text:
+    return Text(printable(text))
 
 
 def estimate_text(v: Verdict) -> str:

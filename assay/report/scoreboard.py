@@ -14,7 +14,7 @@ from assay.card import Card
 from assay.errors import RecordError
 from assay.record import write_atomically
 from assay.report.numbers import DASH, number
-from assay.report.view import WEAK_SOURCES, ClaimView, claim_views, counts, judged_by_interval
+from assay.report.view import WEAK_SOURCES, ClaimView, apart, claim_views, counts, judged_by_interval
 from assay.verdict import VERDICTS, Verdict, expected_false
 
 MARKS = {"reproduced": "✓", "direction only": "↗", "inconclusive": "~", "contradicted": "✗", "untested": "○"}
@@ -54,32 +54,45 @@ def with_block(text: str, block: str, path: Path) -> str:
 
 
 def results_readme(views: list[ClaimView]) -> str:
-    """All claims in one table, with their counts and the number of false `reproduced` to expect."""
-    judged = judged_by_interval(views)
+    """The papers' claims in one table and our own checks in another, each with its counts."""
+    claims, own = apart(views)
     lines = [
         "# Scoreboard", "",
         "Written by `make scoreboard` from `results/standard` and `results/gpu`; not edited by hand.", "",
-        summary(views), "",
+        *_board(claims, summary(claims)),
     ]  # fmt: skip
-    if judged:
-        expected = number(float(f"{expected_false(judged):.2g}"))
-        lines += [
-            f"{judged} claims were judged by an interval; if each sat exactly on its bar, {100 * expected_false(1):g}% "
-            f"of them, about {expected}, would read *reproduced* by chance. q is the smallest false discovery rate "
-            "(Benjamini and Hochberg) at which a claim still clears its bar.",
-            "",
-        ]
-    columns = ("paper", "claim", "reported", "ours [95%]", "bar", "verdict", "rests on", "q")
-    lines += table(columns, [_full_line(view) for view in views]) if views else ["No paper has a card yet."]
+    if not views:
+        lines.append("No paper has a card yet.")
+    if own:
+        lines += ["", "## Our own checks", "", *_board(own, summary_of_own(own))]
     return "\n".join(lines) + "\n"
 
 
+def _board(views: list[ClaimView], said: str) -> list[str]:
+    """Counts, the number of false `reproduced` to expect, and the table."""
+    lines, judged = [said, ""], judged_by_interval(views)
+    if judged:
+        expected = number(float(f"{expected_false(judged):.2g}"))
+        lines += [
+            f"{judged} of them {'was' if judged == 1 else 'were'} judged by an interval; if each sat exactly on its "
+            f"bar, {100 * expected_false(1):g}% of them, about {expected}, would read *reproduced* by chance. q is the "
+            "smallest false discovery rate (Benjamini and Hochberg) at which a claim still clears its bar.",
+            "",
+        ]
+    columns = ("paper", "claim", "reported", "ours [95%]", "bar", "verdict", "rests on", "q")
+    return lines + (table(columns, [_full_line(view) for view in views]) if views else [])
+
+
 def readme_block(views: list[ClaimView]) -> str:
-    """A short table of the judged claims, for the front page."""
-    shown = [view for view in views if view.lead.word != "untested"]
-    lines = [summary(views), ""]
+    """A short table of the papers' judged claims, for the front page; our own checks are counted below it."""
+    claims, own = apart(views)
+    shown = [view for view in claims if view.lead.word != "untested"]
+    lines = [summary(claims), ""]
+    after = ["", f"Apart from these, {summary_of_own(own)}"] if own else []
     if not shown:
-        return "\n".join([*lines, "No committed result yet: `assay run SLUG --profile standard` makes one.", ""])
+        return "\n".join(
+            [*lines, "No committed result yet: `assay run SLUG --profile standard` makes one.", *after, ""]
+        )
     if len(shown) > MOST_LINES:
         shown = list({view.card.slug: view for view in reversed(shown)}.values())[::-1]
         lines += ["The first judged claim of each paper; [all of them](results/README.md).", ""]
@@ -93,15 +106,23 @@ def readme_block(views: list[ClaimView]) -> str:
         ]
         for view in shown
     ]
-    return "\n".join([*lines, *table(("paper", "claim", "reported", "ours [95%]", "verdict"), rows), ""])
+    return "\n".join([*lines, *table(("paper", "claim", "reported", "ours [95%]", "verdict"), rows), *after, ""])
 
 
 def summary(views: list[ClaimView]) -> str:
+    """Of the papers' claims; checks of our own are never counted among them."""
     papers = len({view.card.slug for view in views})
-    found = counts(views)
-    verdicts = ", ".join(f"{found[word]} {MARKS[word]} {word}" for word in VERDICTS)
     noun = "paper" if papers == 1 else "papers"
-    return f"{len(views)} claims of {papers} {noun}: {verdicts}."
+    return f"{len(views)} claims of {papers} {noun}: {_counted(views)}."
+
+
+def summary_of_own(views: list[ClaimView]) -> str:
+    return f"{len(views)} checks of our own, which no paper claims: {_counted(views)}."
+
+
+def _counted(views: list[ClaimView]) -> str:
+    found = counts(views)
+    return ", ".join(f"{found[word]} {MARKS[word]} {word}" for word in VERDICTS)
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
@@ -144,7 +165,8 @@ def ours(view: ClaimView) -> str:
 def verdict(view: ClaimView) -> str:
     word = f"{MARKS[view.lead.word]} {view.lead.word}"
     word = f"**{word}**" if view.lead.word in ("reproduced", "contradicted") else word
-    return f"{word} (simulated)" if view.simulated and view.lead.word != "untested" else word
+    word += " (simulated)" if view.simulated and view.lead.word != "untested" else ""
+    return word + (" (card changed since the run)" if view.lead.changed else "")
 
 
 def link(text: str, target: str) -> str:

@@ -96,9 +96,10 @@ class _Pages:
     def index(
         self, cards: Mapping[str, Card], results: Mapping[tuple[str, Profile], Result], views: list[ClaimView]
     ) -> str:
-        counts = views_of.counts(views)
-        small = views_of.counts(view for view in views if view.lead.small)
-        tested = views_of.judged_by_interval(views)
+        claims, own = views_of.apart(views)
+        counts = views_of.counts(claims)
+        small = views_of.counts(view for view in claims if view.lead.small)
+        tested = views_of.judged_by_interval(claims)
         papers = [
             {"slug": slug, "title": card.title, "views": [view for view in views if view.card.slug == slug]}
             for slug, card in cards.items()
@@ -106,7 +107,8 @@ class _Pages:
         shown = {view.lead.profile for view in views}
         return self._templates.get_template("index.html").render(
             policy=self._policy(self._script), script=self._script, home="", here="index", views=views, papers=papers,
-            counts=counts, small_counts=small, small=sum(small.values()), shares=_shares(counts, small),
+            claims=claims, own=own, own_counts=views_of.counts(own), counts=counts, small_counts=small,
+            small=sum(small.values()), shares=_shares(counts, small),
             tested=tested, expected=number(float(f"{expected_false(tested):.2g}")), false_rate=expected_false(1),
             any_result=bool(results),
             profiles=[profile for profile in PROFILES if profile in shown],
@@ -124,7 +126,8 @@ class _Pages:
             if profile in ran or profile in card.setting_of_ours
         ]  # fmt: skip
         return self._templates.get_template("paper.html").render(
-            policy=self._policy(None), home="../", here="paper", card=card, views=views, runs=runs, ours=ours,
+            policy=self._policy(None), home="../", here="paper", card=card, views=views, apart=views_of.apart(views),
+            runs=runs, ours=ours,
             links=links_of(card), drawings=_drawings(card, results),
             failures=[(result, job) for result in results for job in result.failures()],
             idle=[(result, job) for result in results for job in result.jobs if job.status == "untested"],

@@ -48,6 +48,7 @@ class Shown:
     notes: tuple[str, ...] = ()
     reported_drawn: bool = False
     outside: bool = False
+    changed: bool = False
     core: bool = False
     parts: tuple[Shown, ...] = ()
 
@@ -71,6 +72,11 @@ class ClaimView:
     @property
     def lead(self) -> Shown:
         return self.verdicts[0]
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a check of ours, which no paper claims: shown and counted apart."""
+        return self.claim.of == "ours"
 
     @property
     def anchor(self) -> str:
@@ -179,6 +185,7 @@ def _shown(card: Card, claim: Claim, verdict: Verdict) -> Shown:
         notes=tuple(_notes(verdict)),
         reported_drawn=bool(drawn),
         outside=_is_outside(reported, verdict),
+        changed=verdict.changed,
     )
 
 
@@ -260,10 +267,19 @@ def _or(value: float | None, otherwise: float) -> float:
 
 
 def _adjusted(views: Sequence[ClaimView]) -> list[float | None]:
-    """Each claim's p after Benjamini-Hochberg, over the claims that have one."""
-    found = [view.lead.p if view.lead.word != "untested" else None for view in views]
-    adjusted = iter(bh([p for p in found if p is not None]))
-    return [None if p is None else float(next(adjusted)) for p in found]
+    """Each claim's p after Benjamini-Hochberg, over the claims that have one: the papers' and our own apart."""
+    found: list[float | None] = [view.lead.p if view.lead.word != "untested" else None for view in views]
+    for own in (False, True):
+        family = {i: p for i, p in enumerate(found) if p is not None and views[i].own == own}
+        for place, q in zip(family, bh(list(family.values())), strict=True):
+            found[place] = float(q)
+    return found
+
+
+def apart(views: Iterable[ClaimView]) -> tuple[list[ClaimView], list[ClaimView]]:
+    """What the papers claim, and the checks of our own."""
+    views = list(views)
+    return [view for view in views if not view.own], [view for view in views if view.own]
 
 
 def counts(views: Iterable[ClaimView]) -> dict[str, int]:

@@ -82,6 +82,46 @@ def test_output_is_plain_where_there_is_no_terminal(checkout: Checkout) -> None:
     assert "\x1b" not in done.stdout + checkout.assay("verdicts").stdout + checkout.assay("show", "toy").stdout
 
 
+OWN = """
+  good-is-no-better:
+    of: ours
+    says: good is no better than bad.
+    kind: effect
+    experiment: toy
+    metric: score
+    value: bad - good
+    replicate: {unit: seed, changes: init, n: 3}
+    bar: "> 0"
+    why: a test
+"""
+
+
+def test_our_own_checks_are_listed_and_counted_apart(checkout: Checkout) -> None:
+    checkout.paper("toy", TOY, CARD + OWN)
+    checkout.assay("run")
+    for command in (("verdicts",), ("show", "toy")):
+        claims, own = checkout.assay(*command).stdout.split("our own checks, which no paper claims")
+        assert "good-is-better  reproduced" in claims
+        assert "claims of papers: 1 reproduced" in claims
+        assert "good-is-no-better  contradicted" in own
+        assert "checks of our own: 1 contradicted" in own
+    assert "1 + 1 of ours" in checkout.assay("list").stdout
+    assert [v["of"] for v in json.loads(checkout.assay("verdicts", "--json").stdout)] == ["paper", "ours"]
+    checkout.assay("verdicts", "--metrics")
+    summary = json.loads((checkout.root / "results/quick/metrics/toy.json").read_text())
+    assert (summary["reproduced"], summary["contradicted"]) == (1, 0)
+    assert (summary["own_reproduced"], summary["own_contradicted"]) == (0, 1)
+
+
+def test_a_bar_moved_after_the_run_shows_in_the_terminal(checkout: Checkout) -> None:
+    checkout.paper("toy", TOY)
+    checkout.assay("run")
+    assert "card changed" not in checkout.assay("verdicts").stdout
+    checkout.write("methods/toy/paper.yaml", CARD.replace('"> 0"', '"> 0.5"'))
+    for command in (("verdicts",), ("show", "toy")):
+        assert "card changed since the run" in checkout.assay(*command).stdout
+
+
 def test_a_terminal_shows_progress_with_the_time_left(checkout: Checkout) -> None:
     checkout.paper(
         "toy", TOY.replace("replicates=3", "replicates=6").replace("    for name", "    time.sleep(1)\n    for name", 1)

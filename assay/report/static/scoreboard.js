@@ -2,11 +2,11 @@
 (() => {
   "use strict";
   const form = document.getElementById("filter");
-  const body = document.querySelector("#board tbody");
   const status = document.getElementById("shown");
-  if (!form || !body) return;
-  const rows = [...body.rows].map((element, place) => ({
-    element, place, ...element.dataset,
+  const found = document.querySelectorAll(".board tbody tr");
+  if (!form || !found.length) return;
+  const rows = [...found].map((element, place) => ({
+    element, place, body: element.parentNode, ...element.dataset,
     text: `${element.textContent} ${element.dataset.also}`.toLowerCase().replace(/\s+/g, " "),
   }));
   const order = {
@@ -36,7 +36,7 @@
       count += fits;
     }
     const compare = order[wanted.sort] || order.paper;
-    body.append(...[...rows].sort(compare).map((row) => row.element));
+    [...rows].sort(compare).forEach((row) => row.body.append(row.element));
     status.textContent = count === rows.length ? `All ${count} claims are shown.`
       : `${count} of ${rows.length} claims are shown.` + (count ? "" : " Nothing fits: clear a filter.");
   }

@@ -292,6 +292,19 @@ def judged(cards: dict[str, Card], results: dict[tuple[str, str], Result]) -> li
     ]
 
 
+def with_own_checks(example: Example) -> Example:
+    """The example, two claims of PRES and one of DAGNN being checks of our own; one card was edited after its run."""
+    cards = dict(example.cards)
+    for slug, names in (("pres", ("discontinuity", "released-code-equivalence")), ("dagnn", ("appnp-equal",))):
+        own = {name: cards[slug].claims[name].model_copy(update={"of": "ours"}) for name in names}
+        moved = cards[slug].model_copy(update={"claims": {**cards[slug].claims, **own}})
+        cards[slug] = moved
+    speed = cards["pres"].claims["speedup-3p4"]
+    eased = speed.model_copy(update={"bar": speed.bar.model_copy(update={"threshold": 1.5})})  # type: ignore[union-attr]
+    cards["pres"] = cards["pres"].model_copy(update={"claims": {**cards["pres"].claims, "speedup-3p4": eased}})
+    return Example(cards, example.results, judged(cards, example.results))
+
+
 ATTACK = (
     """'"><img src=x onerror=window.owned=1></title></style></svg></pre><script>window.owned=1</script>{{7*7}}&lt;"""
 )

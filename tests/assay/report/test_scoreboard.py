@@ -9,7 +9,7 @@ import pytest
 from assay.errors import RecordError
 from assay.report import write_scoreboard
 from assay.report.scoreboard import END, MOST_LINES, START, committed_views, plain, readme_block, results_readme
-from tests.assay.report.example import Example, hostile, many, with_simulation
+from tests.assay.report.example import Example, hostile, many, with_own_checks, with_simulation
 
 README = f"# Assay\n\nbefore\n\n{START}\nold\n{END}\n\nafter\n"
 
@@ -45,6 +45,29 @@ def test_a_simulated_verdict_says_so(example: Example) -> None:
     for found, expected in ((example, 0), (with_simulation(example), 1)):
         views = committed_views(found.cards, found.verdicts)
         assert results_readme(views).count("(simulated)") == readme_block(views).count("(simulated)") == expected
+
+
+def test_our_own_checks_stand_and_count_apart_from_the_papers_claims(example: Example) -> None:
+    found = with_own_checks(example)
+    views = committed_views(found.cards, found.verdicts)
+    claims, own = results_readme(views).split("## Our own checks")
+    assert [len(cells(part)) - 2 for part in (claims, own)] == [6, 3]
+    assert "\n6 claims of 2 papers: 1 ✓ reproduced, 1 ↗ direction only, 0 ~ inconclusive, 1 ✗ contradicted" in claims
+    assert "\n3 checks of our own, which no paper claims: 2 ✓ reproduced" in own
+    assert "\n3 of them were judged by an interval" in claims
+    assert "\n1 of them was judged by an interval" in own
+    assert "loses accuracy as the batch grows" in own
+    block = readme_block(views)
+    assert block.startswith("6 claims of 2 papers: 1 ✓ reproduced")
+    assert "Apart from these, 3 checks of our own, which no paper claims: 2 ✓ reproduced" in block
+    assert "loses accuracy as the batch grows" not in block
+
+
+def test_a_bar_moved_after_the_run_shows_on_both_boards(example: Example) -> None:
+    for found, times in ((example, 0), (with_own_checks(example), 1)):
+        views = committed_views(found.cards, found.verdicts)
+        for text in (results_readme(views), readme_block(views)):
+            assert text.count("✓ reproduced** (card changed since the run)") == times
 
 
 def test_every_line_has_a_cell_for_each_column(example: Example) -> None:

@@ -14,7 +14,7 @@ from assay.errors import RecordError
 from assay.report import write_site
 from assay.report.site import HERE, caption_of, links_of, paragraphs, provenance_text, q_value, sentence
 from assay.report.tables import measurement_tables
-from tests.assay.report.example import ATTACK, Example, hostile, many, with_simulation
+from tests.assay.report.example import ATTACK, Example, hostile, many, with_own_checks, with_simulation
 
 
 def written(example: Example, out: Path) -> dict[str, str]:
@@ -124,6 +124,40 @@ def test_simulated_claims_stand_apart_from_measured_ones(
     assert found["index.html"].count(">simulated</span>") == 1
     for page in pages.values():
         assert "simulated" not in text_of(page)
+
+
+def test_our_own_checks_stand_and_count_apart_from_the_papers_claims(example: Example, tmp_path: Path) -> None:
+    found = written(with_own_checks(example), tmp_path)
+    index = found["index.html"]
+    claims = index[index.index('id="board"') : index.index('id="own"')]
+    own = index[index.index('id="own-board"') :]
+    anchors = r'href="papers/\w+\.html#(claim-[^"]+)"'
+    assert set(re.findall(anchors, own)) == {
+        "claim-appnp-equal",
+        "claim-discontinuity",
+        "claim-released-code-equivalence",
+    }
+    assert not set(re.findall(anchors, claims)) & set(re.findall(anchors, own))
+    assert index.count('class="tile ') == 6
+    text = text_of(index)
+    assert "6 claims of 2 papers, run side by side" in text
+    assert "Apart from these, 3 checks of our own, which no paper claims: 3 reproduced, 0 direction only" in text
+    page = found["papers/pres.html"]
+    apart = page[page.index('id="own"') : page.index('id="figures"')]
+    assert re.findall(r'<article class="claim" id="([^"]+)"', apart) == [
+        "claim-discontinuity",
+        "claim-released-code-equivalence",
+    ]
+    assert apart.count('<span class="chip">our own check</span>') == page.count("our own check</span>") == 2
+
+
+def test_a_bar_moved_after_the_run_shows_on_the_front_page(
+    example: Example, pages: dict[str, str], tmp_path: Path
+) -> None:
+    found = written(with_own_checks(example), tmp_path)
+    for name in ("index.html", "papers/pres.html"):
+        assert found[name].count("card changed since the run</span>") == 1
+        assert "card changed since the run" not in pages[name]
 
 
 def test_the_counts_keep_quick_runs_apart(pages: dict[str, str]) -> None:

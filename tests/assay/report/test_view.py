@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from assay.report.view import ClaimView, claim_views, counts, judged_by_interval, reported_text
+from assay.report.view import ClaimView, apart, claim_views, counts, judged_by_interval, reported_text
 from assay.verdict import VERDICTS, Verdict, bh
-from tests.assay.report.example import Example, with_simulation
+from tests.assay.report.example import Example, with_own_checks, with_simulation
 
 
 @pytest.fixture
@@ -118,6 +119,15 @@ def test_q_corrects_over_leading_verdicts_alone(example: Example, views: dict[st
     assert [view.q for view in judged] == pytest.approx(list(bh([view.lead.p for view in judged])))
     assert views["released-code-equivalence"].q is None
     assert views["wall-gpu"].q is None
+
+
+def test_the_papers_claims_and_our_own_are_families_of_their_own(example: Example) -> None:
+    found = with_own_checks(example)
+    claims, own = apart(claim_views(found.cards.values(), found.verdicts))
+    assert [view.id for view in own] == ["appnp-equal", "discontinuity", "released-code-equivalence"]
+    for family in (claims, own):
+        shown = [view for view in family if view.q is not None]
+        np.testing.assert_allclose([view.q for view in shown], bh([view.lead.p for view in shown]))
 
 
 def test_exact_and_untested_claims_cannot_be_false_by_chance(views: dict[str, ClaimView]) -> None:
