@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
 from methods.pres.pres import PRES, Update
+from methods.shared.checks import check_sizes
 from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, Neighbors, Rows, StreamModel, last_occurrence
 
 
@@ -69,6 +70,9 @@ class MemoryModel(StreamModel, ABC):
         dim: d, width of memory, embedding and time encoding.
         num_neighbors: n, most recent neighbours that an embedding (TGN) or a delivery (APAN) reaches.
         correction: PRES, or None for the plain model.
+
+    Raises:
+        TypeError, ValueError: a size that is no whole number or out of range.
     """
 
     all_nodes = False
@@ -77,7 +81,9 @@ class MemoryModel(StreamModel, ABC):
         self, num_nodes: int, edge_dim: int, dim: int, *, num_neighbors: int = 10, correction: PRES | None = None
     ) -> None:
         super().__init__()
-        self.num_neighbors = num_neighbors
+        check_sizes(type(self).__name__, num_nodes=num_nodes, dim=dim, num_neighbors=num_neighbors)
+        check_sizes(type(self).__name__, least=0, edge_dim=edge_dim)
+        self.num_neighbors, self.edge_dim = num_neighbors, edge_dim
         self.decoder = MergeLayer(dim, dim, dim, 1)
         self.correction = correction
         self.register_buffer("memory", torch.zeros(num_nodes, dim))
@@ -100,7 +106,13 @@ class MemoryModel(StreamModel, ABC):
         """(e), once the memory is kept."""
 
     def score(self, batch: Batch, negatives: Tensor, index: NeighborIndex) -> Step:
-        """(a) to (c). Changes no state. negatives: (k, b) destinations that did not happen."""
+        """(a) to (c). Changes no state. negatives: (k, b) destinations that did not happen.
+
+        Raises:
+            TypeError, ValueError, IndexError: nodes of another dtype, out of range, or not as many as the batch has;
+                a time or feature that is not finite.
+        """
+        self._check(batch, negatives)
         size, drawn = len(batch), negatives.shape[0]
         asked = torch.cat([batch.ends, negatives.flatten()])
         event = torch.arange(size, device=asked.device)
@@ -127,9 +139,24 @@ class MemoryModel(StreamModel, ABC):
         negative = _without(of_asked[2 * size :], positive, len(nodes))
         return Step(logits, update, of_asked[: 2 * size], positive, place, negative, z[: 2 * size])
 
+    def _check(self, batch: Batch, negatives: Tensor) -> None:
+        name, size, num_nodes = type(self).__name__, len(batch), self.memory.shape[0]
+        shapes = {"batch.edge_features": (batch.edge_features, (size, self.edge_dim)), "batch.t": (batch.t, (size,))}
+        nodes = {"negatives": (negatives, (len(negatives), size))}
+        nodes |= {f"batch.{end}": (getattr(batch, end), (size,)) for end in ("src", "dst")}
+        for what, (tensor, shape) in (shapes | nodes).items():
+            if tensor.shape != shape:
+                raise ValueError(f"{name}: {what} must be {shape}, as the batch is; got {tuple(tensor.shape)}")
+            if what in shapes and not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"{name}: {what} holds NaN or infinite values")
+            if what in nodes and tensor.dtype != torch.int64:
+                raise TypeError(f"{name}: {what} must be int64; got {tensor.dtype}")
+            if what in nodes and tensor.numel() and not 0 <= (wrong := _farthest(tensor)) < num_nodes:
+                raise IndexError(f"{name}: {what} has node {wrong}, outside 0 .. {num_nodes - 1}")
+
     def _involved(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """Distinct nodes (U,), and the row of each given node among them."""
-        if self.all_nodes:
+        if self.all_nodes or (self.correction is not None and self.correction.all_nodes):
             return torch.arange(self.memory.shape[0], device=nodes.device), nodes
         return torch.unique(nodes, return_inverse=True)
 
@@ -181,9 +208,10 @@ class MessageModel(MemoryModel):
 
     def measure(self, nodes: Tensor) -> Update:
         before, pending = self.memory.index_select(0, nodes), self.waiting[nodes]
-        rows = pending.nonzero().squeeze(1)
-        updated = self._cell(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
-        after = before.index_copy(0, rows, updated)
+        rows, after = pending.nonzero().squeeze(1), before
+        if len(rows):  # where nothing waits the cell has no gradient, not one of zeros, which would be a step of Adam
+            updated = self._cell(self.message.index_select(0, nodes[rows]), before.index_select(0, rows))
+            after = before.index_copy(0, rows, updated)
         since, time = self.last_update.index_select(0, nodes), self.message_time.index_select(0, nodes)
         return Update(nodes, before, after, after, since, time, pending)
 
@@ -353,6 +381,12 @@ def _distinct(node: Tensor, event: Tensor, acts: Tensor, batch: Batch) -> tuple[
     once = torch.empty_like(distinct)
     once[question] = places  # whichever place is written last asks the same
     return once, question
+
+
+def _farthest(nodes: Tensor) -> int:
+    """The lowest node if it is negative, else the highest."""
+    low, high = nodes.aminmax()
+    return int(low) if low < 0 else int(high)
 
 
 def _without(rows: Tensor, taken: Tensor, size: int) -> Tensor:

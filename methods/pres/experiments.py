@@ -14,10 +14,10 @@ from methods.pres.baselines import APAN, JODIE, TGN, Memoryless, MemoryModel
 from methods.pres.pres import PRES, Update
 from methods.pres.released import ReleasedPRES
 from methods.pres.training import Task, draw, fit, link_loss, make_task, test, train_batch, train_epoch
-from methods.shared.temporal import Batch, batches
+from methods.shared.temporal import Batch, batches, rewound
 
 MODELS: dict[str, type[MemoryModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
-METRICS = ("ap", "auc", "pooled_ap", "historical_ap", "inductive_ap", "epochs_to_reach")
+TEST_METRICS = ("ap", "auc", "pooled_ap", "historical_ap", "inductive_ap")
 REACH = 0.99  # of the plain model's best validation AP
 
 SMALL = dict(events={"movielens_100k": 6_000}, dim=32, neighbors=5, base_batch=50)
@@ -92,21 +92,25 @@ def batch_sweep(
             for name in names:
                 with run.method(name, model=model, batch_multiple=multiple, epochs=epochs) as m:
                     network = build(name, model, task, dim, neighbors)
-                    curve = _fit_and_test(m, network, task, epochs, base_batch * multiple, run.seed, patience, goal)
-                    goal = max(curve) * REACH if name == "plain" and curve else goal
+                    curve = _fit_and_test(m, network, task, epochs, base_batch * multiple, run.seed, patience)
+                    if name == "plain" and curve:
+                        goal = max(curve) * REACH
+                    if curve and goal is not None:
+                        m["epochs_to_reach"] = epochs_to_reach(curve, goal, epochs)
+                    else:
+                        m.record("epochs_to_reach", None, reason="this model or the plain one has diverged")
 
 
 def _fit_and_test(
-    m: MethodRows, network: MemoryModel, task: Task, epochs: int, batch_size: int, seed: int, patience: int | None,
-    goal: float | None,
-) -> list[float]:  # fmt: skip
+    m: MethodRows, network: MemoryModel, task: Task, epochs: int, batch_size: int, seed: int, patience: int | None
+) -> list[float]:
     """Record one contender; returns its validation AP by epoch, empty if its loss or a score was not finite."""
     try:
         history = fit(network, task, epochs=epochs, batch_size=batch_size, seed=seed, patience=patience)
         scores = test(network, task)
     except FloatingPointError as error:
-        for metric in METRICS:
-            m.record(metric, None, reason=str(error))
+        for metric in TEST_METRICS:
+            m.record(metric, None, unit="%", reason=str(error))
         return []
     for metric in ("ap", "auc", "pooled_ap"):
         m.record(metric, 100 * getattr(scores.random, metric), unit="%")
@@ -115,8 +119,6 @@ def _fit_and_test(
         m.record("inductive_ap", None, unit="%", reason="no test event touches a new node")
     else:
         m.record("inductive_ap", 100 * scores.inductive.ap, unit="%")
-    goal = max(history.val_ap) * REACH if goal is None else goal
-    m["epochs_to_reach"] = epochs_to_reach(history.val_ap, goal, epochs)
     done = range(1, len(history.val_ap) + 1)
     m.curve("val_ap", x=list(done), y=[100 * ap for ap in history.val_ap], x_name="epoch", unit="%")
     m.curve("loss", x=list(done), y=history.loss, x_name="epoch")
@@ -146,13 +148,8 @@ def segment(run: Run, network: MemoryModel, task: Task, batch_size: int, warm: i
             train_batch(network, optimizer, batch, negatives, task.train_index)
 
     learn(_with_negatives(task, batch_size, 0, warm, generator))
-    start, parts = network.state(), _with_negatives(task, batch_size, warm, warm + length, generator)
-
-    def timed() -> None:
-        network.restore(start)
-        learn(parts)
-
-    return timed
+    parts = _with_negatives(task, batch_size, warm, warm + length, generator)
+    return rewound(network, lambda: learn(parts))
 
 
 def _with_negatives(
@@ -222,14 +219,10 @@ def throughput_peer(
     peer = PeerTGN(task.train, dim, num_neighbors=neighbors)
     optimizer = torch.optim.Adam(peer.parameters(), lr=1e-3, fused=True)
     peer.train_batches(optimizer, _with_negatives(task, batch_size, 0, warm, generator))
-    start, parts = peer.state(), _with_negatives(task, batch_size, warm, warm + length, generator)
-
-    def timed_peer() -> None:
-        peer.restore(start)
-        peer.train_batches(optimizer, parts)
-
+    parts = _with_negatives(task, batch_size, warm, warm + length, generator)
+    theirs = rewound(peer, lambda: peer.train_batches(optimizer, parts))
     ours = segment(run, build("plain", "tgn", task, dim, neighbors), task, batch_size, warm, length)
-    run.race({"plain": ours, "pyg_tgn": timed_peer}, pairs=pairs, model="tgn", batch_size=batch_size)
+    run.race({"plain": ours, "pyg_tgn": theirs}, pairs=pairs, model="tgn", batch_size=batch_size)
 
 
 @experiment(

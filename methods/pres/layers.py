@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.shared.checks import check_probabilities, check_sizes
 from methods.shared.temporal import CosineOfTime, segment_softmax, segment_sum
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
@@ -59,11 +60,13 @@ class OneQueryAttention(nn.Module):
         key_dim: K.
 
     Raises:
-        ValueError: query_dim is not a multiple of heads.
+        TypeError, ValueError: a size or share out of range; query_dim is not a multiple of heads.
     """
 
     def __init__(self, query_dim: int, key_dim: int, heads: int = 2, dropout: float = 0.1) -> None:
         super().__init__()
+        check_sizes("OneQueryAttention", query_dim=query_dim, key_dim=key_dim, heads=heads)
+        check_probabilities("OneQueryAttention", dropout=dropout)
         if query_dim % heads:
             raise ValueError(f"OneQueryAttention: query_dim={query_dim} is not a multiple of heads={heads}")
         self.heads, self.dropout = heads, dropout

@@ -48,6 +48,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.shared.checks import check_numbers, check_sizes
+
 POSITIVE, NEGATIVE = 0, 1
 
 
@@ -121,9 +123,10 @@ class PRES(nn.Module):
         time_unit: the stream's mean gap between events, in the stream's unit of time.
 
     Raises:
-        ValueError: gamma, beta or time_unit out of range.
+        TypeError, ValueError: num_nodes, dim, gamma, beta or time_unit out of range.
     """
 
+    all_nodes = False  # only what a batch involves is measured and corrected
     shortest_gap = 1.0  # in time units
     largest_step = 1.0  # a GRU's memory lies in [-1, 1]
 
@@ -138,10 +141,12 @@ class PRES(nn.Module):
         time_unit: float = 1.0,
     ) -> None:
         super().__init__()
-        if not 0 < gamma <= 1 or (gamma == 1 and learn_gamma):
-            raise ValueError(f"PRES: gamma={gamma} must be in (0, 1], and below 1 to be learned; or learn_gamma=False")
-        if beta < 0 or time_unit <= 0:
-            raise ValueError(f"PRES: needs beta >= 0 and time_unit > 0; got beta={beta}, time_unit={time_unit}")
+        check_sizes("PRES", num_nodes=num_nodes, dim=dim)
+        check_numbers("PRES", above=0, most=1, gamma=gamma)
+        check_numbers("PRES", least=0, beta=beta)
+        check_numbers("PRES", above=0, time_unit=time_unit)
+        if gamma == 1 and learn_gamma:
+            raise ValueError("PRES: gamma=1 cannot be learned; give learn_gamma=False, or a gamma below 1")
         self.increments = IncrementMixture(num_nodes, dim)
         self.gate = nn.Parameter(torch.tensor(math.log(gamma / (1 - gamma)))) if learn_gamma else None
         self.fixed_gamma, self.beta, self.time_unit = gamma, beta, time_unit

@@ -1,21 +1,25 @@
-"""What the released code of PRES does, which is not what the paper's equations say.
+"""What the released code of PRES does (jwsu825/MDGNN_BS), which is not what the paper's equations say.
 
 `ReleasedPRES` has the interface of `PRES` and these departures from it, each of which a test names:
 
 1. The coherence term is detached: it changes the number that is printed as the loss, and no gradient.
-2. Its inner product min-max normalises its arguments in place, which rescales the persistent memory to [0, 1] after
-   every training batch. (`rescale=False` removes it; then 1. can be seen alone, see `released_gradient`.)
-3. Its inner product is the cosine of each column over all nodes, summed over columns and divided by N.
+2. Its inner product is the cosine of each column over all nodes, summed over columns and divided by N, of matrices that
+   are scaled to [-1, 1] first.
+3. That scaling is half in place, up to [0, 1], which rescales the persistent memory after every training batch.
+   (`rescale=False` removes it; then 1. can be seen alone, see `released_gradient`.)
 4. The prediction has the weight 0.9 and the measurement 0.1, both fixed.
 5. The prediction is s(t1) + transition: no gap t2 - t1, one component. The transition is the matrix of accumulated
-   increments, min-max scaled to [-1, 1] over all its entries.
-6. The statistics update adds 1 to the increments, where it should add 1 to a counter; the counter stays 0 and no
-   mean or variance is ever computed.
-7. The corrected memory is what embeddings are computed from; what is kept is the uncorrected measurement.
-8. All nodes are corrected, also those for which nothing is pending.
+   increments, scaled to [-1, 1] over all its entries.
+6. An increment is not a rate of the memory but, for all N nodes and in every batch, the fused memory less the previous
+   one, scaled to [-1, 1] over the whole matrix, plus the 1 that was meant for a counter. No mean or variance is ever
+   computed.
+7. The filter is a parameter and not part of the memory: neither a new epoch nor the way back to an earlier state of
+   the stream resets it, and it learns in evaluation too. It comes back with the best weights of early stopping.
+8. The corrected memory is what embeddings are computed from; what is kept is the uncorrected measurement.
+9. All nodes are corrected, also those for which nothing is pending, and all are measured in every batch (`all_nodes`).
 
-Not said by what we know of that code, and ours: a matrix whose entries are all equal is scaled to zeros, where the
-formula would divide zero by zero; increments are accumulated for the nodes with an event in the batch.
+Scaling leaves a matrix alone whose largest entry is 0. One whose entries are all equal and not 0 becomes NaN in the
+released code, and here its lowest value.
 """
 
 from __future__ import annotations
@@ -37,54 +41,53 @@ class ReleasedPRES(nn.Module):
         rescale: rescale the memory in place after each training batch.
     """
 
+    all_nodes = True
     measured_weight = 0.1
     beta = 0.1
 
     def __init__(self, num_nodes: int, dim: int, *, coherence: bool = True, rescale: bool = True) -> None:
         super().__init__()
-        self.register_buffer("increments", torch.zeros(num_nodes, dim))
-        self.register_buffer("counts", torch.zeros(num_nodes))
+        self.increments = nn.Parameter(torch.zeros(num_nodes, dim), requires_grad=False)
         self.coherence, self.rescale = coherence, rescale
-
-    def transition(self) -> Tensor:
-        """Accumulated increments scaled to [-1, 1] over the whole matrix: (N, d)."""
-        return 2 * min_max(self.increments) - 1 if self.increments.any() else self.increments
 
     def correct(self, update: Update) -> Update:
         """The embeddings' memory is mostly the prediction; the kept memory is the measurement."""
-        predicted = update.before + self.transition().index_select(0, update.nodes)
+        predicted = update.before + scaled(self.increments)
         after = (1 - self.measured_weight) * predicted + self.measured_weight * update.after
         return replace(update, after=after)
 
     @torch.no_grad()
     def observe(self, update: Update, positive: Tensor, negative: Tensor | None) -> None:
-        """Accumulate the increments of the rows with an event, and the 1 that was meant for the counter."""
-        nodes = update.nodes[positive]
-        self.increments[nodes] += update.kept[positive] - update.before[positive] + 1
+        """Accumulate what the fusion changed, for all nodes."""
+        change = update.after - update.before
+        if change.max() != 0:
+            self.increments += scaled(change) + 1
 
     def penalty(self, update: Update, positive: Tensor) -> Tensor | float:
-        """0.1 (1 - inner product): a number without gradient.
-
-        Taken over the nodes of the update: a node that the batch does not touch has equal memories, which leaves
-        the gradient, zero, as it is.
-        """
+        """0.1 (1 - inner product) of the memory as kept and as it was: a number without gradient."""
         if not self.coherence:
             return 0.0
-        return self.beta * (1 - inner_product(update.kept, update.before)).detach()
+        kept = update.before.index_copy(0, positive, update.kept.detach().index_select(0, positive))
+        return self.beta * (1 - inner_product(kept, update.before))
 
     @torch.no_grad()
     def finish_batch(self, model: nn.Module) -> None:
-        """What the in-place normalisation does to the memory: its entries now span [0, 1]."""
+        """What the in-place scaling does to the memory: its entries now span [0, 1]."""
         if self.rescale:
-            model.memory.copy_(min_max(model.memory))
+            model.memory.copy_(unit(model.memory))
 
 
-def min_max(x: Tensor) -> Tensor:
-    """Scale all entries to [0, 1]; zeros where all entries are equal."""
+def unit(x: Tensor) -> Tensor:
+    """All entries scaled to [0, 1]; as they are where the largest is 0."""
     low, high = x.aminmax()
-    return (x - low) / (high - low) if high > low else torch.zeros_like(x)
+    return x if high == 0 else (x - low) / (high - low).clamp(min=torch.finfo(x.dtype).tiny)
+
+
+def scaled(x: Tensor) -> Tensor:
+    """All entries scaled to [-1, 1]; as they are where the largest is 0."""
+    return x if x.max() == 0 else 2 * unit(x) - 1
 
 
 def inner_product(new: Tensor, old: Tensor) -> Tensor:
-    """Cosine of each column (over the rows) of the min-max normalised matrices (N, d), summed and divided by N."""
-    return torch.cosine_similarity(min_max(new), min_max(old), dim=0).sum() / len(new)
+    """Cosine of each column (over the rows) of the two scaled matrices (N, d), summed and divided by N."""
+    return torch.cosine_similarity(scaled(new), scaled(old), dim=0).sum() / len(new)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datasets.temporal import EventStream
 from methods.pres.baselines import MemoryModel, Step
+from methods.shared.checks import check_numbers, check_sizes
 from methods.shared.metrics import average_precision, roc_auc
 from methods.shared.temporal import Batch, NeighborIndex, batches, select, to_device
 
@@ -46,13 +47,22 @@ class Task:
 
 
 def make_task(stream: EventStream, device: torch.device | str = "cpu", split_seed: int = 0) -> Task:
-    """Split by time at the quantiles 0.70 and 0.85; 10 % of the later nodes lose their training events."""
+    """Split by time at the quantiles 0.70 and 0.85; 10 % of the later nodes lose their training events.
+
+    Raises:
+        ValueError: a part has no event.
+    """
+    if len(stream) == 0:
+        raise ValueError("make_task: the stream has no events")
     stream = EventStream(
         stream.src, stream.dst, stream.t - stream.t[0], stream.edge_features, stream.num_nodes, stream.num_src
     )
     split = stream.split(0.70, 0.85, new_share=0.10, seed=split_seed)
     stream, device = to_device(stream, torch.device(device)), torch.device(device)
     train = select(stream, split.train.to(device))
+    for part in ("train", "val", "test"):
+        if not bool(getattr(split, part).any()):
+            raise ValueError(f"make_task: of {len(stream)} events none falls into the part {part!r}; give more events")
     span = float(train.t[-1] - train.t[0])
     first_test = int(split.test.nonzero()[0])
     return Task(
@@ -158,7 +168,13 @@ def fit(
         batch_size: temporal batch of training. seed: of the training negatives.
         patience: stop after so many epochs without a better validation AP, reload the best weights and run the
             training events again for their memory; None trains all epochs and keeps the last weights.
+
+    Raises:
+        TypeError, ValueError: a size or rate out of range.
+        FloatingPointError: a loss, or a score of the validation, is not finite.
     """
+    check_sizes("fit", epochs=epochs, batch_size=batch_size, patience=1 if patience is None else patience)
+    check_numbers("fit", above=0, lr=lr)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
     history, best = Fit(), {}

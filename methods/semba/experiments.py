@@ -16,7 +16,7 @@ from methods.semba.semba import SEMBA
 from methods.semba.tasks import OBJECTIVES, Answers, Task, load_signed, make_task
 from methods.semba.training import StreamModel, fit, numbered, score, train_batch
 from methods.semba.training import test as score_test
-from methods.shared.temporal import Batch
+from methods.shared.temporal import Batch, rewound
 
 SMALL = dict(events=8_000, batch_size=500, width=16)
 FULL = dict(events=None, batch_size=1_000, width=64)
@@ -196,12 +196,5 @@ def segment(model: Any, task: Task, batch_size: int, warm: int, length: int) -> 
 
     model.train()
     learn(list(numbered(task, batch_size, 0, warm)))
-    start = model.state()
     to_learn, to_judge = list(numbered(task, batch_size, warm, middle)), list(numbered(task, batch_size, middle, last))
-
-    def timed() -> None:
-        model.restore(start)
-        learn(to_learn)
-        judge(to_judge)
-
-    return timed
+    return rewound(model, lambda: (learn(to_learn), judge(to_judge)))

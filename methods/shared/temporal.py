@@ -7,7 +7,7 @@ makes slow; and the area under the ROC curve.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,6 +175,17 @@ class StreamModel(nn.Module):
         """Go back to a state."""
         for name, buffer in self.named_buffers():
             buffer.copy_(state[name])
+
+
+def rewound(model: Any, action: Callable[[], object]) -> Callable[[], None]:
+    """An action that starts, whenever it is called, from the state of the stream that the model is in now."""
+    start = model.state()
+
+    def again() -> None:
+        model.restore(start)
+        action()
+
+    return again
 
 
 class CosineOfTime(torch.autograd.Function):

@@ -188,6 +188,46 @@ def test_held_out_nodes_have_no_training_event_and_time_starts_at_zero(task: Tas
     assert bool(held_out.any())
     assert not bool(held_out[task.train.src].any() | held_out[task.train.dst].any())
     assert task.first_val < task.first_test < len(task.full)
+    val_time, test_time = torch.quantile(task.full.t, torch.tensor([0.70, 0.85], dtype=torch.float64))
+    assert float(task.train.t[-1]) <= val_time < float(task.full.t[task.first_val])
+    assert float(task.full.t[task.first_test - 1]) <= test_time < float(task.full.t[task.first_test])
+    assert float(task.inductive.t[0]) > test_time
+
+
+def test_training_reads_no_event_of_a_held_out_node_and_nothing_after_training(task: Task) -> None:
+    held_out = datasets.load("movielens_100k").head(700).split().held_out.nonzero().squeeze(1)
+    everyone = torch.arange(task.full.num_nodes)
+    end = task.full.t[-1:] + 1
+    near = task.train_index.recent(everyone, end.expand(len(everyone)), 1_000)
+    assert not bool(torch.isin(near.owner, held_out).any() | torch.isin(near.node, held_out).any())
+    assert len(near.owner) == 2 * len(task.train)
+    assert float((end - near.age).max()) <= float(task.full.t[task.first_val - 1])
+    assert len(task.full_index.recent(held_out, end.expand(len(held_out)), 1_000).owner) > 0
+    assert task.gaps == gap_statistics(task.train)
+    assert task.time_unit == float(task.train.t[-1] - task.train.t[0]) / (len(task.train) - 1)
+
+
+def test_a_historical_negative_was_met_before_and_is_not_the_true_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stream in which pairs meet again, unlike films and their raters."""
+    k = torch.arange(600)
+    stream = EventStream(k % 5, 5 + (k * k // 7) % 6, k.double(), torch.zeros(600, 1), 11)
+    small = make_task(stream)
+    asked: list[tuple[Any, Tensor]] = []
+    score = MemoryModel.score
+    monkeypatch.setattr(MemoryModel, "score", lambda self, b, n, i: (asked.append((b, n)), score(self, b, n, i))[1])
+    score_test(start("plain", small), small)
+    kinds = [(batch, drawn) for batch, drawn in asked if len(drawn) == 2]
+    assert sum(len(batch) for batch, _ in kinds) == len(stream) - small.first_test
+    historical = 0
+    for batch, (random, met) in kinds:
+        assert not bool(((met != random) & (met == batch.dst)).any())
+        for src, t, node, other in zip(batch.src, batch.t, met, random, strict=True):
+            before = (stream.t < t) & ((stream.src == src) | (stream.dst == src))
+            known = {*stream.src[before].tolist(), *stream.dst[before].tolist()} - {int(src)}
+            assert node == other or int(node) in known
+            historical += int(node != other)
+    assert historical > 30
+    assert {tuple(drawn[0].tolist()) for _, drawn in kinds} != {tuple(drawn[1].tolist()) for _, drawn in kinds}
 
 
 def test_gap_statistics_equal_a_loop() -> None:
