@@ -26,6 +26,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from methods.shared.checks import check_probabilities, check_sizes
 from methods.shared.graph import propagation
 from methods.shared.sparse import Linear, SparseMatrix, drop
 
@@ -42,7 +43,7 @@ class DAGNN(nn.Module):
         num_layers: linear maps of the MLP.
 
     Raises:
-        ValueError: K below 0 or num_layers below 1.
+        ValueError, TypeError: K below 0, another size below 1, or a dropout outside [0, 1].
     """
 
     def __init__(
@@ -55,8 +56,12 @@ class DAGNN(nn.Module):
         num_layers: int = 2,
     ) -> None:
         super().__init__()
-        if K < 0 or num_layers < 1:
-            raise ValueError(f"DAGNN: needs K >= 0 hops and num_layers >= 1; got K={K}, num_layers={num_layers}")
+        check_sizes(
+            "DAGNN", in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels,
+            num_layers=num_layers,
+        )  # fmt: skip
+        check_sizes("DAGNN", least=0, K=K)
+        check_probabilities("DAGNN", dropout=dropout)
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         self.mlp = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.gate = nn.Linear(out_channels, 1)
@@ -74,6 +79,9 @@ class DAGNN(nn.Module):
             x: (N, F) features, dense or sparse.
             edge_index: (2, A) arcs, both directions of each edge; or the matrix that `propagation(edge_index, N)`
                 makes of them, prepared once for all epochs.
+
+        Raises:
+            TypeError, ValueError, IndexError: arcs that are none, see `methods.shared.graph.checked_edge_index`.
         """
         z = self.transform(x)
         return self.mix(hops(z, propagation(edge_index, x.shape[0], z.dtype), self.K))

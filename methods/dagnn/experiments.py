@@ -23,7 +23,7 @@ from methods.dagnn.smoothness import (
     smv,
 )
 from methods.dagnn.training import DEEP, GENERATED, PUBLISHED, Recipe, Task, build, make_task, optimizer_of, train
-from methods.shared.graph import load_graph, normalized_adjacency
+from methods.shared.graph import load_graph, normalized_adjacency, propagation
 from methods.shared.node_classification import Fit, fit
 from methods.shared.sparse import SparseMatrix
 
@@ -70,7 +70,7 @@ def accuracy(run: Run, methods: list[str]) -> None:
 def gate(run: Run, decays: list[float], epochs: int) -> None:
     """DAGNN and the ungated sum, each with the weight decay that does best on its validation vertices."""
     task = make_task(load_graph(str(run.dataset)), run.device)
-    recipe = replace(PUBLISHED["dagnn"][str(run.dataset)], epochs=epochs)
+    recipe = replace(recipe_of("dagnn", run.dataset), epochs=epochs)
     for method in ("dagnn", "ungated"):
         with run.method(method) as m:
             found = [train(build(method, task, r), task, r) for r in (replace(recipe, weight_decay=d) for d in decays)]
@@ -129,13 +129,13 @@ def logits_smv(model: nn.Module, task: Task) -> float:
     gpu=dict(datasets=ALL_CITATION, depths=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512]),
 )
 def feature_smoothness(run: Run, depths: list[int]) -> None:
-    """SMV of features that are propagated and nothing else, A^k X, on the largest component."""
-    data = LargestConnectedComponents()(load_graph(str(run.dataset)))
-    task = make_task(data, run.device, normalize=run.dataset not in SAMPLE)
-    h, done = data.x.to(run.device), 0
+    """SMV of raw features that are propagated and nothing else, A^k X, on the largest component."""
+    data = LargestConnectedComponents()(load_graph(str(run.dataset))).to(run.device)
+    adjacency = propagation(data.edge_index, data.num_nodes)
+    h, done = data.x, 0
     for depth in depths:
         for _ in range(depth - done):
-            h = task.adjacency @ h
+            h = adjacency @ h
         done = depth
         run.value("smv", smv(h), evidence="measured", depth=depth)
 

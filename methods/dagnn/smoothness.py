@@ -21,9 +21,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch_geometric.utils import degree, remove_self_loops, to_scipy_sparse_matrix
+
+from methods.shared.graph import limit_parts, propagation
 
 BLOCK = 1024  # rows at a time, so that no N x N matrix is held
 ROUNDING = 1e-9  # below this a distance to the limit, computed in float64, is rounding
@@ -33,10 +33,10 @@ def vertex_smv(x: Tensor) -> Tensor:
     """SMV_i of each row of x (N, d), N >= 2: (N,) float64. A zero row has no direction and is taken as the zero vector.
 
     Raises:
-        ValueError: fewer than two rows.
+        ValueError: fewer than two rows, or no matrix.
     """
-    if x.shape[0] < 2:
-        raise ValueError(f"smoothness compares vertices; got {x.shape[0]}")
+    if x.dim() != 2 or x.shape[0] < 2:
+        raise ValueError(f"smoothness compares vertices: needs (N, d), N >= 2; got {tuple(x.shape)}")
     unit = F.normalize(x.double(), dim=1)
     square = unit.square().sum(dim=1)
     total = torch.cat([_distances(rows, s, unit, square).sum(dim=1)
@@ -56,17 +56,22 @@ def _distances(rows: Tensor, square: Tensor, unit: Tensor, squares: Tensor) -> T
 
 
 def limit_vector(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-    """v of the theorems, component by component: (N,) float64, and the component of each vertex (N,) int64."""
-    edge_index, _ = remove_self_loops(edge_index)
-    mass = degree(edge_index[0], num_nodes, torch.float64) + 1
-    _, label = connected_components(to_scipy_sparse_matrix(edge_index, num_nodes=num_nodes), directed=False)
-    component = torch.from_numpy(label).long().to(edge_index.device)
+    """v of the theorems, component by component: (N,) float64, and the component of each vertex (N,) int64.
+
+    Raises:
+        ValueError: the graph is directed; arcs that `checked_edge_index` refuses raise as there.
+    """
+    mass, component = limit_parts(propagation(edge_index, num_nodes, torch.float64))
+    mass = mass.double()
     total = torch.zeros_like(mass).index_add_(0, component, mass)
     return (mass / total[component]).sqrt(), component
 
 
 def infinite_depth(z: Tensor, edge_index: Tensor) -> Tensor:
-    """lim A^k z, the representations (N, d) that z (N, d) ends in: v_i (sum of v_j z_j over the component of i)."""
+    """lim A^k z, the representations (N, d) that z (N, d) ends in: v_i (sum of v_j z_j over the component of i).
+
+    Raises: as `limit_vector`.
+    """
     v, component = limit_vector(edge_index, z.shape[0])
     v = v.to(z.dtype).unsqueeze(1)
     return v * torch.zeros_like(z).index_add_(0, component, v * z)[component]

@@ -19,6 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from methods.shared.checks import check_option, check_probabilities, check_sizes
 from methods.shared.graph import propagation
 from methods.shared.sparse import Linear, SparseMatrix, drop
 
@@ -39,7 +40,8 @@ class GCN(nn.Module):
         alpha: restart probability of a hop.
 
     Raises:
-        ValueError: no layers, or hops below 0.
+        ValueError, TypeError: no layers, hops below 0, a width below 1, dropout or alpha outside [0, 1], or another
+            residual.
     """
 
     def __init__(
@@ -47,8 +49,12 @@ class GCN(nn.Module):
         residual: Residual | None = None, alpha: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        if not hops or min(hops) < 0:
-            raise ValueError(f"hops: needs a number of hops, 0 or more, for each layer; got {list(hops)}")
+        if not hops:
+            raise ValueError("GCN: hops needs a number of hops for each layer; got none")
+        check_sizes("GCN", least=0, **{f"hops[{i}]": k for i, k in enumerate(hops)})
+        check_sizes("GCN", in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels)
+        check_probabilities("GCN", dropout=dropout, alpha=alpha)
+        check_option("GCN", "residual", residual, (None, "res", "dense"))
         widths = [in_channels, *[hidden_channels] * (len(hops) - 1), out_channels]
         self.linears = nn.ModuleList(Linear(a, b) for a, b in itertools.pairwise(widths))
         self.hops, self.dropout, self.residual, self.alpha = list(hops), dropout, residual, alpha

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import torch
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.utils import is_sparse, remove_self_loops, to_edge_index, to_torch_csr_tensor, to_undirected
@@ -154,6 +157,28 @@ def propagation(edge_index: Tensor | SparseMatrix, num_nodes: int, dtype: torch.
             raise ValueError(f"a propagation of shape {tuple(edge_index.shape)} for {num_nodes} vertices")
         return edge_index
     return SparseMatrix(normalized_adjacency(edge_index, num_nodes, dtype))
+
+
+def limit_parts(adjacency: SparseMatrix) -> tuple[Tensor, Tensor]:
+    """What the limit of A^k is made of, for the propagation A (N, N) of an undirected graph.
+
+    Returns:
+        d_i + 1 (N,) int64, read off the diagonal, which is its reciprocal: an edge that is there twice counts twice;
+        and the number of each vertex's connected component (N,) int64.
+
+    Raises:
+        ValueError: the graph is directed, where A^k has another limit or none; or the matrix is no propagation.
+    """
+    csr = adjacency.csr
+    if not adjacency.is_symmetric:
+        raise ValueError("edge_index: a directed graph has no such limit of propagation; make it undirected first")
+    row = torch.arange(len(csr), device=csr.device).repeat_interleave(csr.crow_indices().diff())
+    diagonal = csr.values()[row == csr.col_indices()]
+    if len(diagonal) != len(csr) or not bool((diagonal > 0).all()):
+        raise ValueError("edge_index: a matrix with zeros on its diagonal is no propagation, which has self loops")
+    graph = csr_matrix((np.ones(len(row)), csr.col_indices().cpu().numpy(), csr.crow_indices().cpu().numpy()))
+    component = torch.from_numpy(connected_components(graph, directed=False)[1]) if len(csr) else row.cpu()
+    return diagonal.double().reciprocal().round().long(), component.long().to(csr.device)
 
 
 def mean_adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32) -> Tensor:

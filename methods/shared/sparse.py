@@ -61,6 +61,17 @@ class SparseMatrix:
         flipped.csr, flipped.transpose, flipped.order = self.transpose, self.csr, self.order.argsort()
         return flipped
 
+    @property
+    def is_symmetric(self) -> bool:
+        """Equal to its transpose, values to rounding."""
+        a, b = self.csr, self.transpose
+        return (
+            a.shape == b.shape
+            and torch.equal(a.crow_indices(), b.crow_indices())
+            and torch.equal(a.col_indices(), b.col_indices())
+            and torch.allclose(a.values(), b.values())
+        )
+
     def with_values(self, values: Tensor) -> SparseMatrix:
         """The same entries with other values (nnz,)."""
         other = object.__new__(SparseMatrix)

@@ -39,7 +39,7 @@ def assert_blind(
     permuted: Callable[[], AbstractContextManager[Any]],
     test_metrics: Collection[str],
     without_training: Mapping[str, str] | None = None,
-) -> None:
+) -> dict[str, Run]:
     """Every row but the test metrics is bit-equal when the test data are permuted.
 
     Args:
@@ -50,11 +50,15 @@ def assert_blind(
         test_metrics: the metrics that are computed from the test data. One of them has to change in every
             experiment, or the permutation has not reached it.
         without_training: experiment -> why it has nothing to be blind to. Every experiment stands in one of the two.
+
+    Returns:
+        experiment -> its run on the data as they are.
     """
     left = set(experiments(slug)) - set(small) - set(without_training or {})
     assert not left, f"{slug}: neither run blind nor said to train nothing: {', '.join(sorted(left))}"
+    runs = {name: run_small(slug, name, **parameters) for name, parameters in small.items()}
     for name, parameters in small.items():
-        as_it_is = _rows(run_small(slug, name, **parameters))
+        as_it_is = _rows(runs[name])
         with permuted():
             blind = _rows(run_small(slug, name, **parameters))
         assert as_it_is.keys() == blind.keys(), f"{slug} {name}: other rows: {as_it_is.keys() ^ blind.keys()}"
@@ -62,6 +66,7 @@ def assert_blind(
         seen = {key for key in changed if key[0] not in test_metrics}
         assert not seen, f"{slug} {name} has seen the test data: {sorted(map(str, seen))[:5]}"
         assert changed, f"{slug} {name}: no test metric changed, so the permutation does not reach the test data"
+    return runs
 
 
 def _rows(run: Run) -> dict[tuple[Any, ...], Any]:

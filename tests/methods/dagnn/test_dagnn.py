@@ -152,10 +152,3 @@ def test_dropout_draws_in_training_alone_and_reset_draws_the_weights_anew() -> N
     assert not torch.equal(out(), out())
     model.eval().reset_parameters()
     assert not torch.allclose(before, out())
-
-
-def test_impossible_sizes_are_refused_with_their_reason() -> None:
-    with pytest.raises(ValueError, match="K >= 0 hops"):
-        DAGNN(3, 4, 2, K=-1)
-    with pytest.raises(ValueError, match="num_layers >= 1"):
-        DAGNN(3, 4, 2, num_layers=0)

@@ -93,5 +93,5 @@ def test_dense_connections_add_all_earlier_outputs() -> None:
 
 @pytest.mark.parametrize("hops", [[], [1, -1]])
 def test_hops_that_make_no_model_are_refused(hops: list[int]) -> None:
-    with pytest.raises(ValueError, match="hops: needs a number of hops, 0 or more, for each layer"):
+    with pytest.raises(ValueError, match="GCN: hops"):
         GCN(F, H, C, hops)
