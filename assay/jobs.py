@@ -26,7 +26,7 @@ from assay.closure import code_of_paper, hash_code
 from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
 from assay.provenance import Machine, provenance
-from assay.record import JobRecord, Result, Status, result_path, save_result
+from assay.record import JobRecord, Result, Status, missing_job, result_path, save_result
 from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, load_outcome, save_outcome, work
 
 # what takes longer to import than many a quick job takes to run; the first optimizer step imports torch._dynamo
@@ -170,9 +170,10 @@ def _settle(job: Job, exitcode: int, duration_s: float) -> JobRecord:
 
 
 def collect(plan: Plan) -> Result:
-    """Gather the outcomes of a plan into `results/<profile>/<slug>.json`. Jobs not run yet are left out."""
-    root = plan.jobs[0].root
-    found = [got for job in plan.jobs if (got := load_outcome(job))]
+    """Gather the outcomes of a plan into `results/<profile>/<slug>.json`. Jobs not run yet are there as `missing`."""
+    root, names = plan.jobs[0].root, plan.card.datasets.of(plan.profile)
+    outcomes = [load_outcome(job) for job in plan.jobs]
+    found = [got for got in outcomes if got]
     result = Result(
         paper=plan.card.slug,
         profile=plan.profile,
@@ -183,10 +184,16 @@ def collect(plan: Plan) -> Result:
             duration_s=sum(got.record.duration_s for got in found),
         )
         | vars(plan.machine),  # where the jobs ran, which need not be where they were planned
-        parameters={name: e.profiles[plan.profile] for name, e in plan.experiments.items()},
+        parameters={
+            name: e.profiles[plan.profile] | {"datasets": [d for d in e.datasets(plan.profile, names) if d]}
+            for name, e in plan.experiments.items()
+        },
         replicates={name: e.replicates(plan.profile) for name, e in plan.experiments.items()},
         claims=_claims_at_run(found),
-        jobs=[got.record for got in found],
+        jobs=[
+            got.record if got else missing_job(job.experiment, job.dataset, job.seed, job.fingerprint)
+            for job, got in zip(plan.jobs, outcomes, strict=True)
+        ],
         rows=[row for got in found for row in got.rows],
         curves=[curve for got in found for curve in got.curves],
         artifacts=[artifact for got in found for artifact in got.artifacts],

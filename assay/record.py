@@ -19,7 +19,7 @@ from assay.errors import RecordError
 
 SCHEMA = 1
 Scalar = bool | int | float | str
-Status = Literal["done", "failed", "timeout", "killed", "untested"]
+Status = Literal["done", "failed", "timeout", "killed", "untested", "missing"]
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,19 @@ class JobRecord:
     traceback: str | None = None
 
 
+def missing_job(experiment: str, dataset: str | None, seed: int, fingerprint: str = "") -> JobRecord:
+    """A job that was planned and left no record."""
+    return JobRecord(experiment, dataset, seed, "missing", fingerprint, 0.0, "not run yet, or not to its end")
+
+
 @dataclass(frozen=True)
 class Result:
-    """All that one profile of one paper measured."""
+    """All that one profile of one paper measured.
+
+    Attributes:
+        parameters, replicates: of each experiment, as planned; a planned job is a data set and a replicate of it.
+        jobs: every planned job. One that left no record, as after an interrupted run, has the status `missing`.
+    """
 
     paper: str
     profile: str
@@ -102,6 +112,23 @@ class Result:
     rows: list[Row]
     curves: list[Curve] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        known = {(job.experiment, job.dataset, job.seed) for job in self.jobs}
+        absent = [
+            missing_job(experiment, dataset, seed)
+            for experiment, replicates in self.replicates.items()
+            for dataset in self._datasets(experiment)
+            for seed in range(replicates)
+            if (experiment, dataset, seed) not in known
+        ]
+        object.__setattr__(self, "jobs", [*self.jobs, *absent])
+
+    def _datasets(self, experiment: str) -> list[str | None]:
+        """Data sets that an experiment was planned on; a file of schema 1 names them only where they were chosen."""
+        planned = self.parameters.get(experiment, {}).get("datasets")
+        seen = dict.fromkeys(job.dataset for job in self.jobs if job.experiment == experiment)
+        return planned or list(seen) or [None]
 
     def failures(self) -> list[JobRecord]:
         return [job for job in self.jobs if job.status in ("failed", "timeout", "killed")]

@@ -130,7 +130,7 @@ class _Pages:
             runs=runs, ours=ours,
             links=links_of(card), drawings=_drawings(card, results),
             failures=[(result, job) for result in results for job in result.failures()],
-            idle=[(result, job) for result in results for job in result.jobs if job.status == "untested"],
+            idle=[(result, job) for result in results for job in result.jobs if job.status in ("untested", "missing")],
             commit=(results[0].provenance.get("commit") or "")[:12] if results else "",
             dirty=bool(results and results[0].provenance.get("dirty")),
         )  # fmt: skip

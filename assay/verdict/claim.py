@@ -11,6 +11,7 @@ from assay.record import Result
 from assay.verdict import stats
 from assay.verdict.decide import Outcome, bar_text, decide
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, INCONCLUSIVE, REPRODUCED, UNTESTED
+from assay.verdict.rows import incomplete
 from assay.verdict.stats import VerdictError
 
 # numbers that nobody here has read in the paper itself
@@ -115,7 +116,9 @@ def _why_untested(claim: Claim, result: Result | None, profile: str) -> str | No
         return claim.untested
     if profile not in claim.profiles:
         return f"profile {profile} cannot judge this claim; {' and '.join(claim.profiles)} can"
-    return f"not run in profile {profile}" if result is None else None
+    if result is None:
+        return f"not run in profile {profile}"
+    return next((reason for test in claim.tests() if (reason := incomplete(test, result))), None)
 
 
 def _cores(tests: list[Test]) -> list[int]:

@@ -52,6 +52,31 @@ def measured(test: Test, result: Result) -> Measured:
     return _Table(test, result).arrays()
 
 
+def incomplete(test: Test, result: Result) -> str | None:
+    """Which planned jobs that the test rests on left no record, and how to run them; None where there is none."""
+    jobs = _jobs(test, result)
+    absent = [job for job in jobs if job.status == "missing"]
+    if not absent:
+        return None
+    counts = ", ".join(
+        f"{sum(job.dataset == dataset for job in absent)} of {sum(job.dataset == dataset for job in jobs)} on {dataset}"
+        for dataset in dict.fromkeys(job.dataset for job in absent)
+        if dataset
+    )
+    where = f" ({counts})" if counts else ""
+    return (
+        f"incomplete: {len(absent)} of {len(jobs)} jobs of {test.experiment} left no record{where}; "
+        f"`assay run {result.paper} --profile {result.profile}` runs what is missing"
+    )
+
+
+def _jobs(test: Test, result: Result) -> list[JobRecord]:
+    """The experiment's planned jobs, on the data sets that the test is about."""
+    jobs = [job for job in result.jobs if job.experiment == test.experiment]
+    wanted = [{**test.where, **atom.knobs}.get("dataset") for atom in test.expression().atoms()]
+    return jobs if None in wanted else [job for job in jobs if job.dataset is None or job.dataset in wanted]
+
+
 def setting_of(row: Row) -> Cell:
     """The row's knobs; the rank of a process is one of them."""
     return row.setting if row.rank is None else {"rank": row.rank, **row.setting}
@@ -84,14 +109,9 @@ class _Table:
         return {**self.test.where, **atom.knobs}
 
     def _jobs(self) -> list[JobRecord]:
-        """The experiment's jobs, on the data sets that the test is about."""
-        jobs = [job for job in self.result.jobs if job.experiment == self.experiment]
-        wanted = [self.fixed(atom).get("dataset") for atom in self.atoms]
-        if None in wanted:
-            return jobs
-        chosen = [job for job in jobs if job.dataset is None or job.dataset in wanted]
-        if jobs and not chosen:
-            names = ", ".join(sorted({str(w) for w in wanted}))
+        chosen = _jobs(self.test, self.result)
+        if not chosen and any(job.experiment == self.experiment for job in self.result.jobs):
+            names = ", ".join(sorted({str(self.fixed(atom).get("dataset")) for atom in self.atoms}))
             raise Undecided(UNTESTED, f"profile {self.result.profile} does not run data set {names}")
         return chosen
 
@@ -109,8 +129,14 @@ class _Table:
                 raise Undecided(
                     INCONCLUSIVE, f"{len(jobs)} of {self.replicates} replicates failed{here}: {_why(jobs[0])}"
                 )
-        if not self.all_rows and not self.jobs:
-            raise Undecided(UNTESTED, f"not run in profile {self.result.profile}")
+        recorded = {(dataset, row.seed) for row in self.all_rows for dataset in (row.setting.get("dataset"), None)}
+        for job in self.jobs:
+            if job.status == "done" and (job.dataset, job.seed) not in recorded:
+                on = f" on {job.dataset}" if job.dataset else ""
+                raise VerdictError(
+                    f"experiment {self.experiment}: replicate {job.seed}{on} has no row, though its job is done: "
+                    "a block must be complete"
+                )
         late = sorted({row.seed for row in self.all_rows if not 0 <= row.seed < (self.replicates or 0)})
         if late:
             raise VerdictError(
@@ -188,6 +214,7 @@ class _Table:
         free = self.free_knobs()
         tables = {str(atom): self._table(atom, free) for atom in self.atoms}
         cells = _joined([(t.knobs, t.cells) for t in tables.values()])
+        self._check_cells(cells)
         raced = [t for t in tables.values() if t.repeats != [None]]
         repeats = raced[0].repeats if raced else [None]
         for table in raced:
@@ -209,6 +236,18 @@ class _Table:
             evidence=_evidence({row.evidence for row in rows} | {self.test.evidence} - {"measured"}),
             pairs=len(repeats),
         )
+
+    def _check_cells(self, cells: list[Cell]) -> None:
+        """A setting that is measured on one data set is measured on all of them: `all` and `mean` are about them."""
+        settings: dict[Scalar | None, set[Key]] = {}
+        for cell in cells:
+            rest = tuple((knob, value) for knob, value in cell.items() if knob != "dataset")
+            settings.setdefault(cell.get("dataset"), set()).add(rest)
+        everywhere = set().union(*settings.values())
+        for dataset, found in settings.items():
+            if absent := everywhere - found:
+                what = f"{self.test.metric} at {shown(sorted(absent, key=str)[0])}"
+                raise VerdictError(f"{dataset} has no {what}, which other data sets have: a block must be complete")
 
     def _table(self, atom: Atom, free: list[str]) -> _AtomTable:
         rows = self.rows[str(atom)]
@@ -268,8 +307,6 @@ class _Table:
         for job in jobs:
             if job.status in FAILED:
                 return _why(job)
-        if not jobs and not any(row.seed == seed for row in self.all_rows):
-            raise Undecided(UNTESTED, f"replicate {seed} has not been run yet; run the paper again")
         where = shown({k: cell[k] for k in table.knobs}) or "any setting"
         raise VerdictError(
             f"experiment {self.experiment}: replicate {seed} has no {self.test.metric} of {table.name} at {where}, "

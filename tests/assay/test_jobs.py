@@ -158,23 +158,36 @@ def toy(run):
     assert sorted(row["value"] for row in result(checkout)["rows"] if row["metric"] == "score") == list(range(6))
 
 
-def test_ctrl_c_leaves_no_worker_and_keeps_finished_jobs(checkout: Checkout) -> None:
+def test_ctrl_c_leaves_no_worker_keeps_finished_jobs_and_names_the_others(checkout: Checkout) -> None:
     checkout.paper("toy", LOGGING + """
-@experiment(quick=dict(replicates=2))
+@experiment(quick=dict(replicates=5))
 def toy(run):
     log(run, "began")
-    if run.seed == 1:
+    with run.method("good") as m:
+        m["score"] = 1.0 + run.seed
+    with run.method("bad") as m:
+        m["score"] = 0.1 * run.seed
+    if run.seed == 3:
         time.sleep(60)
 """)  # fmt: skip
     process = checkout.start("run", "--jobs", "1")
-    wait_for(lambda: "began 1" in lines(checkout))
+    wait_for(lambda: "began 3" in lines(checkout))
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
     _, problems = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "finished jobs are kept" in problems
     assert not psutil.wait_procs(workers, timeout=10)[1]
-    assert [job["seed"] for job in result(checkout)["jobs"]] == [0]
+    assert [job["status"] for job in result(checkout)["jobs"]] == ["done"] * 3 + ["missing"] * 2
+    (verdict,) = json.loads(checkout.assay("verdicts", "--json").stdout)
+    assert verdict["verdict"] == "untested"
+    assert verdict["reason"].startswith(
+        "incomplete: 2 of 5 jobs of toy left no record; `assay run toy --profile quick`"
+    )
+    assert checkout.assay("pipeline").returncode == 0
+    checked = checkout.assay("check")
+    assert checked.returncode == 1
+    assert "toy #4: missing" in checked.stderr
 
 
 def test_seeds_make_runs_repeatable_whatever_the_order_of_methods(checkout: Checkout) -> None:

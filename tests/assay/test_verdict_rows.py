@@ -177,8 +177,9 @@ def test_data_sets_are_separate() -> None:
 
 def test_a_replicate_that_has_not_run_yet_is_untested() -> None:
     verdict = judged(result_of(versus(FIVE), n=6, jobs=[job(s) for s in range(5)]), **DIFFERENCE)
-    assert (verdict.verdict, verdict.reason) == (UNTESTED, "replicate 5 has not been run yet; run the paper again")
-    with pytest.raises(VerdictError, match="replicate 5 has no m of a at any setting, though its job is done"):
+    assert verdict.verdict == UNTESTED
+    assert verdict.reason.startswith("incomplete: 1 of 6 jobs of e left no record; `assay run toy --profile standard`")
+    with pytest.raises(VerdictError, match="replicate 5 has no row, though its job is done: a block must be complete"):
         judged(result_of(versus(FIVE), n=6), **DIFFERENCE)
 
 

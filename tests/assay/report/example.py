@@ -191,9 +191,15 @@ def result_of(card: Card, profile: str, rows: list[Row], **fields: object) -> Re
     complete = {
         "provenance": provenance, "parameters": {"batch_sweep": {"batches": [1, 2, 4, 8], "epochs": 3}},
         "replicates": {row.experiment: 1 + max(r.seed for r in rows if r.experiment == row.experiment) for row in rows},
-        "claims": {name: claim.hash() for name, claim in card.claims.items()}, "jobs": [],
+        "claims": {name: claim.hash() for name, claim in card.claims.items()}, "jobs": done(rows),
     }  # fmt: skip
     return Result(paper=card.slug, profile=profile, rows=rows, **{**complete, **fields})
+
+
+def done(rows: list[Row]) -> list[JobRecord]:
+    """The jobs that measured these rows."""
+    found = dict.fromkeys((row.experiment, row.setting.get("dataset"), row.seed) for row in rows)
+    return [JobRecord(experiment, dataset, seed, "done", "a0", 41.0) for experiment, dataset, seed in found]
 
 
 def pres_rows(dataset: str, seeds: int, rng: np.random.Generator) -> list[Row]:
@@ -250,11 +256,10 @@ def dagnn_rows(rng: np.random.Generator) -> list[Row]:
     return rows
 
 
-def jobs() -> list[JobRecord]:
+def stopped() -> list[JobRecord]:
     trace = 'Traceback (most recent call last):\n  File "experiments.py", line 41, in batch_sweep\nMemoryError: 12 GiB'
     return [
-        JobRecord("batch_sweep", "bitcoin_otc", 0, "done", "a1", 41.0),
-        JobRecord("batch_sweep", "bitcoin_otc", 9, "failed", "a2", 3.2, "MemoryError: 12 GiB", trace),
+        JobRecord("out_of_memory", "bitcoin_otc", 9, "failed", "a2", 3.2, "MemoryError: 12 GiB", trace),
         JobRecord("wall", None, 0, "untested", "a3", 0.0, "needs a GPU"),
     ]
 
@@ -263,10 +268,10 @@ def make_example(folder: Path) -> Example:
     rng = np.random.default_rng(0)
     cards = {slug: card_of(folder, slug, text) for slug, text in (("dagnn", DAGNN), ("pres", PRES))}
     exact = [Row("gradients", "different", 0, None, {}, 0, evidence="counted")]
+    large = pres_rows("bitcoin_otc", 10, rng) + race_rows("bitcoin_otc", 5, rng) + exact
     results = {
         ("pres", "standard"): result_of(
-            cards["pres"], "standard", pres_rows("bitcoin_otc", 10, rng) + race_rows("bitcoin_otc", 5, rng) + exact,
-            curves=pres_curves(3, rng), jobs=jobs()),
+            cards["pres"], "standard", large, curves=pres_curves(3, rng), jobs=[*done(large), *stopped()]),
         ("pres", "quick"): result_of(cards["pres"], "quick", pres_rows("movielens_100k", 1, rng) + exact),
         ("dagnn", "quick"): result_of(cards["dagnn"], "quick", dagnn_rows(rng)),
     }  # fmt: skip

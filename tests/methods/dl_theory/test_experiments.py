@@ -11,7 +11,7 @@ import torch
 from assay import ROOT
 from assay.card import load_card
 from assay.experiment import Run, experiments_of, seed_everything
-from assay.record import Result, Row
+from assay.record import JobRecord, Result, Row
 from assay.verdict import judge
 from methods.dl_theory import ACTIVATIONS, Networks, experiments
 from methods.dl_theory.baselines import FAR_OFF, relu_networks
@@ -193,7 +193,9 @@ def test_the_experiments_record_what_every_claim_of_the_card_is_judged_by() -> N
         (dataset,) = declared[name].datasets("standard", card.datasets.standard)
         found = rows_of(declared[name], dataset, **tiny)
         rows += [replace(row, seed=seed) for seed in range(replicates[name]) for row in found]
-    result = Result("dl_theory", "standard", {}, {}, replicates, {}, [], rows)
+    jobs = {(row.experiment, row.setting.get("dataset"), row.seed) for row in rows}
+    records = [JobRecord(*job, "done", "", 1.0) for job in sorted(jobs, key=str)]
+    result = Result("dl_theory", "standard", {}, {}, replicates, {}, records, rows)
     for claim, of_card in card.claims.items():
         verdict = judge(card, claim, result, "standard")
         assert (verdict.verdict == "untested") == (of_card.untested is not None), (claim, verdict.reason)
