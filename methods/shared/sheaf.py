@@ -244,10 +244,10 @@ def householder(params: Tensor, dim: int) -> Tensor:
 
 
 def cayley(params: Tensor, dim: int) -> Tensor:
-    """params (E, d (d - 1) / 2) -> (I + A)^-1 (I - A) in SO(d) with A skew-symmetric: (E, d, d)."""
-    skew = _skew(params, dim)
+    """params (E, d (d - 1) / 2) -> (I - A/2)^-1 (I + A/2) in SO(d) with A skew-symmetric: (E, d, d)."""
+    half = _skew(params, dim) / 2
     eye = torch.eye(dim, dtype=params.dtype, device=params.device)
-    return torch.linalg.solve(eye + skew, eye - skew)
+    return torch.linalg.solve(eye - half, eye + half)
 
 
 def exponential(params: Tensor, dim: int) -> Tensor:
@@ -267,6 +267,7 @@ def inverse_sqrt(blocks: Tensor, offset: float) -> Tensor:
 
 
 def _skew(params: Tensor, dim: int) -> Tensor:
+    """A = P - P^T with the parameters row by row below the diagonal of P."""
     row, column = torch.tril_indices(dim, dim, -1, device=params.device)
     lower = params.new_zeros(params.shape[0], dim, dim)
     lower[:, row, column] = params
@@ -369,8 +370,10 @@ class _MatrixInverseSqrt(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
-        eigenvalues, vectors = torch.linalg.eigh(matrices)
-        root = eigenvalues.sqrt()
+        # eigh ends on NaN with an error of LAPACK; here it comes out as it went in
+        finite = matrices.isfinite().all(dim=(1, 2))[:, None, None]
+        eigenvalues, vectors = torch.linalg.eigh(torch.where(finite, matrices, torch.eye(matrices.shape[1]).to(matrices)))
+        root = torch.where(finite[:, 0], eigenvalues.sqrt(), torch.nan)
         ctx.save_for_backward(root, vectors)
         return (vectors / root.unsqueeze(1)) @ vectors.mT
 
