@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.shared.sheaf import MapLearner, SheafIndex, SheafLaplacian, cayley, exponential, householder
+from methods.shared.checks import check_option, check_probabilities, check_sizes
+from methods.shared.orthogonal import cayley, exponential, householder
+from methods.shared.sheaf import MapLearner, SheafIndex, SheafLaplacian
 from methods.shared.sparse import Linear, SparseMatrix, drop
 
 Maps = Literal["diagonal", "orthogonal", "general", "identity"]
@@ -33,7 +35,9 @@ class SheafLayer(nn.Module):
         maps: what the restriction maps are. "identity" learns none: the ablation.
         fixed: signs of further stalk rows whose maps are constant: +1 diffuses along the graph Laplacian, -1 along the
             signless one, whose maps have opposite signs at the two ends of each edge.
-        sparse_learner: maps from the sum of the stalk rows of each end, so that V is d times smaller.
+        sparse_learner: V is d times smaller, as it sees sums of stalk rows. The paper's code cuts the 2 d rows of
+            [x_v || x_u] into pairs and sums these, so V_1 sees the even rows of v and, for an odd d, the odd rows of u,
+            and V_2 the others. For an even d the maps at both ends of an edge are equal.
         edge_weights: orthogonal maps times sigmoid(a [x_v || x_u]) sigmoid(a [x_u || x_v]).
         orthogonal: how parameters become orthogonal matrices, a key of `ORTHOGONAL`.
     """
@@ -83,10 +87,18 @@ class SheafLayer(nn.Module):
         """x (N, rows, f) -> maps per arc: (2m, d) diagonals, else (2m, d, d); ones (2m, d) for the identity sheaf."""
         if self.sheaf is None:
             return x.new_ones(index.arcs.shape[1], self.stalk_dim)
-        params = self.sheaf(x.sum(dim=1) if self.sparse_learner else x.flatten(1), index)
+        params = self._sparse_params(x, index) if self.sparse_learner else self.sheaf(x.flatten(1), index)
         if self.maps == "orthogonal":
             return self.orthogonal(params, self.stalk_dim)
         return params if self.maps == "diagonal" else params.unflatten(1, (self.stalk_dim, self.stalk_dim))
+
+    def _sparse_params(self, x: Tensor, index: SheafIndex) -> Tensor:
+        """tanh(V_1 a + V_2 b) per arc (v, u), a and b the sums of the even and the odd rows of [x_v || x_u]."""
+        first, second = self.sheaf.weight.chunk(2)
+        even, odd = x[:, ::2].sum(dim=1), x[:, 1::2].sum(dim=1)
+        own = even @ first.T + odd @ second.T
+        other = odd @ first.T + even @ second.T if x.shape[1] % 2 else own
+        return index.pairs(own, other).tanh()
 
     def weights(self, x: Tensor, index: SheafIndex) -> Tensor | None:
         """(m,) in (0, 1), equal from both ends; None if edges have none."""
@@ -113,7 +125,8 @@ class NSD(nn.Module):
         second_linear: one more linear layer in the encoder.
 
     Raises:
-        ValueError: maps or orthogonal of an unknown name, or edge weights without orthogonal maps.
+        TypeError: a size that is no whole number, or a dropout that is no number.
+        ValueError: one out of range, maps or orthogonal of an unknown name, or edge weights without orthogonal maps.
     """
 
     def __init__(
@@ -123,10 +136,12 @@ class NSD(nn.Module):
         orthogonal: str = "householder",
     ) -> None:  # fmt: skip
         super().__init__()
-        if maps not in get_args(Maps):
-            raise ValueError(f"maps: {maps!r} is none of {', '.join(get_args(Maps))}")
-        if orthogonal not in ORTHOGONAL:
-            raise ValueError(f"orthogonal: {orthogonal!r} is none of {', '.join(ORTHOGONAL)}")
+        sizes = dict(in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels)
+        check_sizes("NSD", **sizes, stalk_dim=stalk_dim)
+        check_sizes("NSD", least=0, num_layers=num_layers)
+        check_probabilities("NSD", dropout=dropout, input_dropout=input_dropout)
+        check_option("NSD", "maps", maps, get_args(Maps))
+        check_option("NSD", "orthogonal", orthogonal, ORTHOGONAL)
         if edge_weights and maps != "orthogonal":
             raise ValueError(f"edge_weights: only orthogonal maps take them (others have lengths), not {maps}")
         fixed = (-1,) * add_lp + (1,) * add_hp
@@ -149,8 +164,13 @@ class NSD(nn.Module):
 
         Returns:
             (N, out_channels).
+
+        Raises:
+            TypeError, ValueError, IndexError: the arcs are none of this graph, see `SheafIndex`.
         """
         index = edge_index if isinstance(edge_index, SheafIndex) else SheafIndex(edge_index, x.shape[0])
+        if index.num_nodes != x.shape[0]:
+            raise ValueError(f"edge_index: a SheafIndex of {index.num_nodes} nodes for {x.shape[0]} rows of features")
         h = self.embed(x)
         for depth, layer in enumerate(self.layers):
             h = layer(h, index, self.dropout, self.dropout if depth else 0.0)

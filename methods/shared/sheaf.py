@@ -15,13 +15,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import is_sparse
+
+from methods.shared.checks import check_sizes
+from methods.shared.graph import checked_edge_index
 
 
 class SheafIndex:
     """Where the blocks of a sheaf Laplacian go: made once per graph, on the device of `edge_index`.
 
     Args:
-        edge_index: (2, A) int64. Either arc of an edge will do; self loops and further copies are dropped.
+        edge_index: (2, A) int64, or what else `checked_edge_index` takes. Either arc of an edge will do; self loops and
+            further copies are dropped, and the weights of arcs do not exist.
         num_nodes: N; needed where the last nodes have no edges.
 
     Attributes:
@@ -30,16 +35,15 @@ class SheafIndex:
         degree: (N,) float, the number of neighbours.
 
     Raises:
-        ValueError: `edge_index` has another shape, or names a node outside 0 .. N - 1.
+        TypeError, ValueError, IndexError: as `checked_edge_index`, e.g. for a node outside 0 .. N - 1.
     """
 
     def __init__(self, edge_index: Tensor, num_nodes: int | None = None) -> None:
-        if edge_index.dim() != 2 or edge_index.shape[0] != 2:
-            raise ValueError(f"edge_index: needs shape (2, A), got {tuple(edge_index.shape)}")
-        highest = int(edge_index.max()) + 1 if edge_index.numel() else 0
-        self.num_nodes = highest if num_nodes is None else num_nodes
-        if highest > self.num_nodes or (edge_index.numel() and int(edge_index.min()) < 0):
-            raise ValueError(f"edge_index: names nodes outside 0 .. {self.num_nodes - 1}; pass the right num_nodes")
+        if num_nodes is None:
+            num_nodes = _nodes_named(edge_index)
+        check_sizes("SheafIndex", least=0, num_nodes=num_nodes)
+        self.num_nodes = num_nodes
+        edge_index = checked_edge_index(edge_index, num_nodes)
         low, high = edge_index.amin(0), edge_index.amax(0)
         key = (low * self.num_nodes + high)[low < high].unique()
         self.edges = torch.stack([key // max(self.num_nodes, 1), key % max(self.num_nodes, 1)])
@@ -65,11 +69,11 @@ class SheafIndex:
     def sum(self, values: Tensor) -> Tensor:
         """(2m, ...) values of arcs (v, u) -> (N, ...) their sums over each v."""
         flat = values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
-        return _Sum.apply(flat, self).reshape(self.num_nodes, *values.shape[1:])
+        return _Sum.apply(wide(flat), self).to(values.dtype).reshape(self.num_nodes, *values.shape[1:])
 
     def pairs(self, own: Tensor, other: Tensor) -> Tensor:
         """own (N, P), other (N, P) -> (2m, P): own[v] + other[u] for every arc (v, u)."""
-        return _Pairs.apply(own, other, self)
+        return _Pairs.apply(wide(own), wide(other), self).to(own.dtype)
 
     def incidence(self, dtype: torch.dtype) -> Tensor:
         """(N, 2m) sparse CSR: 1 where the arc starts at the node."""
@@ -84,6 +88,13 @@ class SheafIndex:
         if key not in self._made:
             self._made[key] = _Pattern(self, *key)
         return self._made[key]
+
+
+def _nodes_named(edge_index: Tensor) -> int:
+    """How many nodes a graph has that has no others than its arcs name."""
+    if not isinstance(edge_index, Tensor) or is_sparse(edge_index):
+        return int(edge_index.size(0)) if is_sparse(edge_index) else 0
+    return int(edge_index.max()) + 1 if edge_index.numel() else 0
 
 
 class _Pattern:
@@ -145,18 +156,24 @@ class SheafLaplacian:
         scale: D^-1/2 in the shape of `node_blocks`, or None if not normalized.
 
     Raises:
-        ValueError: the maps are not one per arc.
+        ValueError: the maps are not one per arc, the weights not one per edge, or orthogonal maps no matrices.
     """
 
     def __init__(
         self, index: SheafIndex, maps: Tensor, *, orthogonal: bool = False, weights: Tensor | None = None,
         normalized: bool = True, augmented: bool = True,
     ) -> None:  # fmt: skip
-        if maps.shape[0] != 2 * index.num_edges or maps.dim() > 3:
+        if not 1 <= maps.dim() <= 3 or maps.shape[0] != 2 * index.num_edges or maps.shape[1:2] != maps.shape[2:] != ():
             raise ValueError(
                 f"maps: needs one scalar, row (d,) or matrix (d, d) for each of the {2 * index.num_edges} arcs of the "
                 f"index, got shape {tuple(maps.shape)}"
             )
+        if weights is not None and weights.shape != (index.num_edges,):
+            raise ValueError(f"weights: needs shape ({index.num_edges},), one an edge, got {tuple(weights.shape)}")
+        if orthogonal and maps.dim() != 3:
+            raise ValueError(f"orthogonal: needs maps of shape (2m, d, d), got {tuple(maps.shape)}")
+        if not maps.is_floating_point():
+            raise TypeError(f"maps: needs real numbers, got {maps.dtype}")
         self.index, self.full = index, maps.dim() == 3
         self.dim = 1 if maps.dim() == 1 else maps.shape[1]
         if weights is not None and not orthogonal:
@@ -183,12 +200,15 @@ class SheafLaplacian:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """x (N, d, f), or (N, f) for scalar maps -> Delta x, of the same shape."""
+        if x.shape[0] != self.index.num_nodes or (self.dim > 1 and x.shape[1:2] != (self.dim,)):
+            raise ValueError(f"x: needs shape ({self.index.num_nodes}, {self.dim}, f), got {tuple(x.shape)}")
         nodes, full_nodes = self.node_blocks, self.node_blocks.dim() == 3
         if self.full and nodes.dim() == 1:
             nodes = nodes.unsqueeze(1).expand(-1, self.dim)
         pattern = self.index.pattern(self.dim, self.full, full_nodes)
         rows = self._scaled(x).reshape(pattern.size, -1)
-        return self._scaled(_Apply.apply(self.edge_blocks, nodes, rows, pattern).reshape(x.shape))
+        product = _Apply.apply(wide(self.edge_blocks), wide(nodes), wide(rows), pattern)
+        return self._scaled(product.to(x.dtype).reshape(x.shape))
 
     def _scaled(self, x: Tensor) -> Tensor:
         if self.scale is None:
@@ -217,6 +237,8 @@ class MapLearner(nn.Module):
 
     def __init__(self, channels: int, num_params: int) -> None:
         super().__init__()
+        check_sizes("MapLearner", channels=channels)
+        check_sizes("MapLearner", least=0, num_params=num_params)  # 0: an orthogonal map of dimension 1
         self.num_params = num_params
         self.weight = nn.Parameter(torch.empty(2 * num_params, channels))
         nn.init.uniform_(self.weight, -((2 * channels) ** -0.5), (2 * channels) ** -0.5)
@@ -231,30 +253,6 @@ class MapLearner(nn.Module):
         return self.scores(x, index).tanh()
 
 
-def householder(params: Tensor, dim: int) -> Tensor:
-    """params (E, d (d - 1) / 2) -> orthogonal (E, d, d), of determinant (-1)^d.
-
-    The parameters fill the triangle below a unit diagonal row by row; column v_k gives H_k = I - 2 v v^T / |v|^2,
-    and Q = H_1 ... H_d.
-    """
-    row, column = torch.tril_indices(dim, dim, -1, device=params.device)
-    vectors = torch.eye(dim, dtype=params.dtype, device=params.device).repeat(params.shape[0], 1, 1)
-    vectors[:, row, column] = params
-    return _Householder.apply(vectors[:, :, : dim - 1].permute(2, 1, 0).contiguous()).permute(2, 0, 1)
-
-
-def cayley(params: Tensor, dim: int) -> Tensor:
-    """params (E, d (d - 1) / 2) -> (I - A/2)^-1 (I + A/2) in SO(d) with A skew-symmetric: (E, d, d)."""
-    half = _skew(params, dim) / 2
-    eye = torch.eye(dim, dtype=params.dtype, device=params.device)
-    return torch.linalg.solve(eye - half, eye + half)
-
-
-def exponential(params: Tensor, dim: int) -> Tensor:
-    """params (E, d (d - 1) / 2) -> exp(A) in SO(d) with A skew-symmetric: (E, d, d)."""
-    return torch.linalg.matrix_exp(_skew(params, dim))
-
-
 def inverse_sqrt(blocks: Tensor, offset: float) -> Tensor:
     """(blocks + offset)^-1/2: elementwise for (N,) and (N, d), of symmetric positive matrices for (N, d, d).
 
@@ -263,15 +261,12 @@ def inverse_sqrt(blocks: Tensor, offset: float) -> Tensor:
     """
     if blocks.dim() < 3:
         return (blocks + offset).rsqrt()
-    return _MatrixInverseSqrt.apply(blocks + offset * torch.eye(blocks.shape[-1]).to(blocks))
+    return _MatrixInverseSqrt.apply(wide(blocks + offset * torch.eye(blocks.shape[-1]).to(blocks))).to(blocks.dtype)
 
 
-def _skew(params: Tensor, dim: int) -> Tensor:
-    """A = P - P^T with the parameters row by row below the diagonal of P."""
-    row, column = torch.tril_indices(dim, dim, -1, device=params.device)
-    lower = params.new_zeros(params.shape[0], dim, dim)
-    lower[:, row, column] = params
-    return lower - lower.mT
+def wide(x: Tensor) -> Tensor:
+    """float32 for numbers of 16 bits, in which sparse products and decompositions do not exist."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 class _Apply(torch.autograd.Function):
@@ -330,40 +325,6 @@ class _Pairs(torch.autograd.Function):
         return own, other, None
 
 
-class _Householder(torch.autograd.Function):
-    """vectors (d - 1, d, E), v_k at [k] -> H_1 ... H_d, (d, d, E); v_d is always the last unit vector.
-
-    Edges come last, so that every operation runs along them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor) -> Tensor:
-        taus = 2 / vectors.square().sum(1)
-        product = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-        product[-1, -1] = -1.0
-        product = product.unsqueeze(2).expand(-1, -1, vectors.shape[2])
-        products = []  # [k] is the product right of H_k
-        for v, tau in zip(reversed(vectors), reversed(taus), strict=True):
-            products.append(product)
-            product = product - (tau * v).unsqueeze(1) * (v.unsqueeze(1) * product).sum(0)
-        ctx.save_for_backward(vectors, taus, *reversed(products))
-        return product
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        vectors, taus, *products = ctx.saved_tensors
-        result = []
-        for v, tau, right in zip(vectors, taus, products, strict=True):
-            # of H_k the gradient is M = (H_1 .. H_k-1)^T dQ right^T, and of v: -tau (M + M^T) v + tau^2 (v^T M v) v
-            from_right, from_left = (v.unsqueeze(1) * right).sum(0), (v.unsqueeze(1) * gradient).sum(0)
-            m_v = (gradient * from_right).sum(1)
-            both = m_v + (right * from_left).sum(1)
-            result.append(tau * (tau * (v * m_v).sum(0) * v - both))
-            gradient = gradient - (tau * v).unsqueeze(1) * from_left
-        return torch.stack(result) if result else torch.zeros_like(vectors)
-
-
 class _MatrixInverseSqrt(torch.autograd.Function):
     """A^-1/2 by eigenvalues, with the derivative of Daleckii and Krein: the divided differences of x^-1/2, in a form
     that has no division by the difference of two eigenvalues."""
@@ -372,7 +333,8 @@ class _MatrixInverseSqrt(torch.autograd.Function):
     def forward(ctx: Any, matrices: Tensor) -> Tensor:
         # eigh ends on NaN with an error of LAPACK; here it comes out as it went in
         finite = matrices.isfinite().all(dim=(1, 2))[:, None, None]
-        eigenvalues, vectors = torch.linalg.eigh(torch.where(finite, matrices, torch.eye(matrices.shape[1]).to(matrices)))
+        eye = torch.eye(matrices.shape[1]).to(matrices)
+        eigenvalues, vectors = torch.linalg.eigh(torch.where(finite, matrices, eye))
         root = torch.where(finite[:, 0], eigenvalues.sqrt(), torch.nan)
         ctx.save_for_backward(root, vectors)
         return (vectors / root.unsqueeze(1)) @ vectors.mT

@@ -18,6 +18,7 @@ from methods.neural_sheaf_diffusion.nsd import ORTHOGONAL, SheafLayer
 from methods.neural_sheaf_diffusion.peer import PeerNSD
 from methods.shared.sheaf import SheafIndex
 from methods.shared.sparse import SparseMatrix
+from tests.methods.unusual import assert_takes_or_refuses
 
 LEARNT = ("diagonal", "orthogonal", "general")
 MAPS = (*LEARNT, "identity")
@@ -92,15 +93,26 @@ def both_ends(x: Tensor, index: SheafIndex, weight: Tensor) -> Tensor:
     return features @ torch.cat([own, other], dim=1).T
 
 
-@pytest.mark.parametrize("sparse_learner", [False, True])
-def test_maps_are_functions_of_the_features_at_both_ends(sparse_learner: bool) -> None:
+@pytest.mark.parametrize("rows", [2, 3])
+def test_the_sparse_learner_sums_pairs_of_the_rows_of_both_ends(rows: int) -> None:
+    data = small_graph()
+    index = SheafIndex(data.edge_index, data.num_nodes)
+    layer = network(data, num_layers=1, stalk_dim=rows, maps="diagonal", sparse_learner=True).layers[0]
+    x = torch.randn(data.num_nodes, rows, 4)
+    pairs = torch.cat([x[index.arcs[0]], x[index.arcs[1]]], dim=1).unflatten(1, (rows, 2)).sum(dim=1)  # (2m, 2, f)
+    wanted = torch.tanh(pairs.flatten(1) @ torch.cat(layer.sheaf.weight.chunk(2), dim=1).T)
+    maps = layer.restriction_maps(x, index)
+    torch.testing.assert_close(maps, wanted, atol=1e-5, rtol=0)
+    assert torch.equal(maps, index.reverse(maps)) == (rows % 2 == 0)
+
+
+def test_maps_are_functions_of_the_features_at_both_ends() -> None:
     data = small_graph()
     index = SheafIndex(data.edge_index, data.num_nodes)
     x = torch.randn(data.num_nodes, 2, 4)
-    seen = x[:, 0] + x[:, 1] if sparse_learner else x.flatten(1)
     for maps in LEARNT:
-        layer = network(data, num_layers=1, maps=maps, sparse_learner=sparse_learner).layers[0]
-        params = torch.tanh(both_ends(seen, index, layer.sheaf.weight))
+        layer = network(data, num_layers=1, maps=maps).layers[0]
+        params = torch.tanh(both_ends(x.flatten(1), index, layer.sheaf.weight))
         if maps == "orthogonal":  # H_1 of (1, a), times H_2 = diag(1, -1), is a rotation
             a = params[:, 0]
             cosine, sine = (a.square() - 1) / (1 + a.square()), -2 * a / (1 + a.square())
@@ -265,12 +277,26 @@ def test_learners_of_maps_have_a_weight_decay_of_their_own() -> None:
 
 
 def test_names_that_do_not_exist_are_refused() -> None:
-    with pytest.raises(ValueError, match="'scalar' is none of diagonal, orthogonal, general, identity"):
+    with pytest.raises(ValueError, match=r"maps must be one of 'diagonal', 'orthogonal', .* got 'scalar'"):
         NSD(3, 4, 2, maps="scalar")
-    with pytest.raises(ValueError, match="'euler' is none of householder"):
+    with pytest.raises(ValueError, match=r"orthogonal must be one of 'householder', .* got 'euler'"):
         NSD(3, 4, 2, orthogonal="euler")
     with pytest.raises(ValueError, match="only orthogonal maps"):
         NSD(3, 4, 2, edge_weights=True)
+
+
+@pytest.mark.parametrize("maps", MAPS)
+def test_unusual_inputs_are_taken_or_refused(maps: str) -> None:
+    data = small_graph()
+
+    def call(x: Tensor, edge_index: Tensor) -> Tensor:
+        return network(data, maps=maps).to(x.dtype if x.is_floating_point() else torch.float32)(x, edge_index)
+
+    assert_takes_or_refuses(call, x=data.x, edge_index=data.edge_index)
+    assert_takes_or_refuses(NSD, in_channels=4, hidden_channels=8, out_channels=3, num_layers=2, stalk_dim=2,
+                            maps=maps, dropout=0.5, input_dropout=0.0, orthogonal="householder")  # fmt: skip
+    with pytest.raises(ValueError, match="a SheafIndex of 14 nodes for 3 rows"):
+        network(data)(data.x[:3], SheafIndex(data.edge_index, data.num_nodes))
 
 
 @pytest.mark.parametrize("name", ["gcn", "mlp", "gcn2", "nsd_identity", "nsd_general"])

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from methods.neural_sheaf_diffusion import theory
 from methods.neural_sheaf_diffusion.experiments import energy_violated, learn_scalar_sheaf, raised_energy
-from methods.shared.sheaf import SheafIndex, SheafLaplacian, householder
+from methods.shared.orthogonal import householder
+from methods.shared.sheaf import SheafIndex, SheafLaplacian
 
 
 def plain(index: SheafIndex, maps: Tensor) -> SheafLaplacian:

@@ -11,15 +11,9 @@ from torch import Tensor
 from torch_geometric.nn import SGConv
 
 from methods.shared.graph import normalized_adjacency
-from methods.shared.sheaf import (
-    MapLearner,
-    SheafIndex,
-    SheafLaplacian,
-    cayley,
-    exponential,
-    householder,
-    inverse_sqrt,
-)
+from methods.shared.orthogonal import cayley, exponential, householder
+from methods.shared.sheaf import MapLearner, SheafIndex, SheafLaplacian, inverse_sqrt
+from tests.methods.unusual import assert_takes_or_refuses
 
 KINDS = ("scalar", "diagonal", "orthogonal", "general")
 
@@ -86,12 +80,47 @@ def test_a_graph_without_edges_has_the_laplacian_zero() -> None:
 
 
 def test_errors_say_which_shape_or_node_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"shape \(2, A\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"shape \(2, arcs\), got \(3, 2\)"):
         SheafIndex(torch.zeros(3, 2, dtype=torch.int64))
-    with pytest.raises(ValueError, match=r"outside 0 \.\. 3"):
+    with pytest.raises(IndexError, match=r"vertex 4, but ids go from 0 to 3"):
         SheafIndex(torch.tensor([[0], [4]]), 4)
+    with pytest.raises(IndexError, match="vertex -1"):
+        SheafIndex(torch.tensor([[0], [-1]]))
     with pytest.raises(ValueError, match="each of the 2 arcs"):
         SheafLaplacian(SheafIndex(torch.tensor([[0], [1]])), torch.ones(1))
+    with pytest.raises(ValueError, match="each of the 2 arcs"):
+        SheafLaplacian(SheafIndex(torch.tensor([[0], [1]])), torch.ones(2, 2, 3))
+    with pytest.raises(ValueError, match=r"weights: needs shape \(1,\)"):
+        SheafLaplacian(SheafIndex(torch.tensor([[0], [1]])), torch.ones(2), weights=torch.ones(2))
+    with pytest.raises(ValueError, match=r"params: needs shape \(E, 3\) for d = 3, got \(5, 2\)"):
+        householder(torch.ones(5, 2), 3)
+
+
+@pytest.mark.parametrize("transform", [householder, cayley, exponential])
+def test_unusual_inputs_are_taken_or_refused(transform: Callable[[Tensor, int], Tensor]) -> None:
+    index = random_graph(3)
+
+    def product(edge_index: Tensor, maps: Tensor, x: Tensor) -> Tensor:
+        return SheafLaplacian(SheafIndex(edge_index, index.num_nodes), maps) @ x.to(maps.dtype)
+
+    maps, x = torch.randn(2 * index.num_edges, 2, 2), torch.randn(index.num_nodes, 2, 3)
+    assert_takes_or_refuses(product, edge_index=index.arcs, maps=maps, x=x)
+    assert_takes_or_refuses(transform, params=torch.randn(6, 3), dim=3)
+    assert_takes_or_refuses(MapLearner, channels=3, num_params=2)
+    assert_takes_or_refuses(SheafIndex, edge_index=index.arcs, num_nodes=index.num_nodes)
+
+
+def test_a_map_that_is_nan_stays_nan_at_its_node_and_goes_nowhere_else() -> None:
+    blocks = torch.eye(2).repeat(3, 1, 1)
+    blocks[1, 0, 0] = torch.nan
+    assert inverse_sqrt(blocks, 1.0).isfinite().all(dim=(1, 2)).tolist() == [True, False, True]
+
+
+def test_cayleys_map_is_the_released_one() -> None:
+    """(I + A/2) (I - A/2)^-1 of a rotation's generator [[0, -a], [a, 0]] turns by 2 arctan(a / 2)."""
+    turn = 2 * math.atan(0.3)
+    wanted = torch.tensor([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    torch.testing.assert_close(cayley(torch.tensor([[0.6]]), 2)[0], wanted)
 
 
 def test_two_nodes_with_one_edge_have_the_matrices_of_the_brief() -> None:

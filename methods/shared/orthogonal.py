@@ -1,0 +1,86 @@
+"""Orthogonal matrices from parameters, three ways: products of reflections, Cayley's map, the exponential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods.shared.checks import check_sizes
+from methods.shared.sheaf import wide
+
+
+def householder(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> orthogonal (E, d, d), of determinant (-1)^d.
+
+    The parameters fill the triangle below a unit diagonal row by row; column v_k gives H_k = I - 2 v v^T / |v|^2,
+    and Q = H_1 ... H_d.
+    """
+    vectors = _lower(params, dim) + torch.eye(dim, dtype=params.dtype, device=params.device)
+    return _Householder.apply(vectors[:, :, : dim - 1].permute(2, 1, 0).contiguous()).permute(2, 0, 1)
+
+
+def cayley(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> (I - A/2)^-1 (I + A/2) in SO(d) with A skew-symmetric: (E, d, d)."""
+    half = wide(_skew(params, dim)) / 2
+    eye = torch.eye(dim, dtype=half.dtype, device=params.device)
+    return torch.linalg.solve(eye - half, eye + half).to(params.dtype)
+
+
+def exponential(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> exp(A) in SO(d) with A skew-symmetric: (E, d, d)."""
+    return torch.linalg.matrix_exp(wide(_skew(params, dim))).to(params.dtype)
+
+
+def _skew(params: Tensor, dim: int) -> Tensor:
+    """A = P - P^T with the parameters below the diagonal of P."""
+    lower = _lower(params, dim)
+    return lower - lower.mT
+
+
+def _lower(params: Tensor, dim: int) -> Tensor:
+    """params (E, d (d - 1) / 2) -> (E, d, d), zero but for them, row by row below the diagonal."""
+    check_sizes("orthogonal maps", dim=dim)
+    if not params.is_floating_point():
+        raise TypeError(f"params: needs real numbers, got {params.dtype}")
+    if params.dim() != 2 or params.shape[1] != dim * (dim - 1) // 2:
+        raise ValueError(f"params: needs shape (E, {dim * (dim - 1) // 2}) for d = {dim}, got {tuple(params.shape)}")
+    row, column = torch.tril_indices(dim, dim, -1, device=params.device)
+    lower = params.new_zeros(params.shape[0], dim, dim)
+    lower[:, row, column] = params
+    return lower
+
+
+class _Householder(torch.autograd.Function):
+    """vectors (d - 1, d, E), v_k at [k] -> H_1 ... H_d, (d, d, E); v_d is always the last unit vector.
+
+    Edges come last, so that every operation runs along them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor) -> Tensor:
+        taus = 2 / vectors.square().sum(1)
+        product = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
+        product[-1, -1] = -1.0
+        product = product.unsqueeze(2).expand(-1, -1, vectors.shape[2])
+        products = []  # [k] is the product right of H_k
+        for v, tau in zip(reversed(vectors), reversed(taus), strict=True):
+            products.append(product)
+            product = product - (tau * v).unsqueeze(1) * (v.unsqueeze(1) * product).sum(0)
+        ctx.save_for_backward(vectors, taus, *reversed(products))
+        return product
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        vectors, taus, *products = ctx.saved_tensors
+        result = []
+        for v, tau, right in zip(vectors, taus, products, strict=True):
+            # of H_k the gradient is M = (H_1 .. H_k-1)^T dQ right^T, and of v: -tau (M + M^T) v + tau^2 (v^T M v) v
+            from_right, from_left = (v.unsqueeze(1) * right).sum(0), (v.unsqueeze(1) * gradient).sum(0)
+            m_v = (gradient * from_right).sum(1)
+            both = m_v + (right * from_left).sum(1)
+            result.append(tau * (tau * (v * m_v).sum(0) * v - both))
+            gradient = gradient - (tau * v).unsqueeze(1) * from_left
+        return torch.stack(result) if result else torch.zeros_like(vectors)
