@@ -193,7 +193,10 @@ def test_dropout_leaves_the_residual_alone() -> None:
     data = small_graph()
     layer = network(data, num_layers=1).train().layers[0]
     x = torch.randn(data.num_nodes, 2, 4)
-    assert torch.equal(layer(x, SheafIndex(data.edge_index, data.num_nodes), dropout=1.0), x)
+    index = SheafIndex(data.edge_index, data.num_nodes)
+    assert torch.equal(layer(x, index, dropout=1.0), x)
+    assert torch.equal(layer(x, index, sheaf_dropout=1.0), x)  # maps of nothing are zero, and nothing diffuses
+    assert not torch.equal(layer(x, index), x)
 
 
 def test_maps_of_the_first_layer_see_no_dropout_and_later_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:

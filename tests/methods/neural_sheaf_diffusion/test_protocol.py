@@ -20,6 +20,7 @@ from methods.neural_sheaf_diffusion import experiments, settings
 from methods.neural_sheaf_diffusion.baselines import build
 from methods.neural_sheaf_diffusion.settings import OPTIMIZER, PUBLISHED, train
 from methods.shared.graph import load_graph
+from methods.shared.node_classification import Fit, History
 from tests.methods.blindness import assert_blind, run_small
 
 SLUG = "neural_sheaf_diffusion"
@@ -93,6 +94,13 @@ def test_every_row_is_a_training_of_its_own_split_and_seed_by_the_recipe_of_its_
         assert row.value == 100 * found.test_accuracy, (method, layers)
 
 
+def test_the_validation_prefers_a_model_whatever_the_test_says() -> None:
+    good, bad = (Fit(0.5, val, 1 - val, 0, History()) for val in (0.7, 0.6))
+    for diagonal, orthogonal in ((good, bad), (bad, good)):
+        found = {"nsd_diagonal": diagonal, "nsd_orthogonal": orthogonal, "nsd_general": Fit(1, 1, 1, 0, History())}
+        assert experiments.preferred(found) is good
+
+
 def test_other_seeds_and_other_splits_give_other_numbers() -> None:
     def losses(seed: int, split: int) -> list[float]:
         run, data = Run("accuracy", "standard", seed, "texas"), stand_in("texas")
@@ -124,6 +132,13 @@ def test_every_contender_has_its_dropout_and_its_weight_decay(name: str) -> None
         torch.manual_seed(0)
         found[what] = train(name, data, 0, {**recipe, **change}, epochs=3, patience=None)[1].history.train_loss
     assert found["dropout"] != found["as it is"] != found["weight_decay"]
+
+
+def test_a_perceptron_sees_no_arcs_and_a_gcn_does() -> None:
+    x, arcs = torch.randn(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])
+    for name, blind in (("mlp", True), ("gcn", False)):
+        model = build(name, 3, 2, {"hidden_channels": 4, "num_layers": 2, "dropout": 0.0}).eval()
+        assert torch.equal(model(x, arcs), model(x, arcs[:, :1])) is blind
 
 
 def test_learners_of_maps_decay_by_themselves() -> None:
