@@ -189,5 +189,5 @@ class NSD(nn.Module):
         is_sheaf = {id(p) for layer in self.layers if layer.sheaf is not None for p in layer.sheaf.parameters()}
         sheaf = [p for p in self.parameters() if id(p) in is_sheaf]
         rest = [p for p in self.parameters() if id(p) not in is_sheaf]
-        decay = weight_decay
+        decay = weight_decay if sheaf_decay is None else sheaf_decay
         return [{"params": sheaf, "weight_decay": decay}, {"params": rest, "weight_decay": weight_decay}]
