@@ -192,7 +192,7 @@ def _scalar_text(value: Scalar) -> str:
     return repr(value)
 
 
-def _check_length(text: str) -> None:
+def check_length(text: str) -> None:
     if not isinstance(text, str):
         raise AssayError(f"an expression is a text such as 'a - b', not {text!r}")
     if len(text) > MAX_CHARACTERS:
@@ -224,7 +224,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        _check_length(text)
+        check_length(text)
         self.text = text
         self.tokens = list(_tokens(text))
         self.position = 0

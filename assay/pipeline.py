@@ -23,7 +23,14 @@ LOCK = "requirements.lock"
 MEASURE = "assay/measure"
 GPU = "pipelines/gpu/dvc.yaml"
 # Code that turns rows into verdicts and pages.
-JUDGING = ("assay/card.py", "assay/expression.py", "assay/record.py", "assay/verdict")
+JUDGING = (
+    "assay/acceptance.py",
+    "assay/card.py",
+    "assay/yaml_card.py",
+    "assay/expression.py",
+    "assay/record.py",
+    "assay/verdict",
+)
 
 
 def pipelines(root: Path, cards: dict[str, Card]) -> dict[str, str]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import keyword
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 
 from assay.card import SLUG
 from assay.errors import AssayError
 from assay.record import write_atomically
+
+YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
+GRAMMAR = {"log", "value", "rank", "method"}  # of expressions, slopes and figures
+TAKEN = {"shared", "baselines", "experiments", "hotpaths", "constant", "tensor", "run", "callable"}
 
 CARD = """\
 title: "$name: the paper's title"
@@ -159,10 +165,27 @@ def test_prediction_is_linear_in_x() -> None:
 '''
 
 
+def _why_not(slug: str) -> str | None:
+    """What else the name means, where it would become a module, a key on a card and a name in expressions."""
+    if keyword.iskeyword(slug) or keyword.issoftkeyword(slug):
+        return "it is a word of Python"
+    if slug in YAML_WORDS:
+        return "on a card YAML reads it as true, false or nothing"
+    if slug in GRAMMAR:
+        return "it has a meaning of its own on a card"
+    if slug in TAKEN:
+        return "a paper's folder has a file or a class of this name"
+    if find_spec(slug) is not None:
+        return "a module of this name can be imported already"
+    return None
+
+
 def create(root: Path, slug: str) -> list[Path]:
     """Write the folder and the test file; returns the files. Raises AssayError where they exist or the name is bad."""
     if not SLUG.fullmatch(slug):
         raise AssayError(f"'{slug}' is no slug: lower-case letters, digits and _, beginning with a letter")
+    if reason := _why_not(slug):
+        raise AssayError(f"a paper cannot be called '{slug}': {reason}; choose another name, such as '{slug}_net'")
     folder = root / "methods" / slug
     if folder.exists():
         raise AssayError(f"{folder} exists already; a paper is one folder, edit it there")

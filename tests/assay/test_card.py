@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,139 @@ def test_hash_follows_what_decides_and_nothing_else(tmp_path: Path) -> None:
     assert digest((HEAD + CLAIM).replace("why: a test", "why: another reason")) == base
     for old, new in ((">= 1", ">= 0.9"), ("n: 5", "n: 6"), ("good - bad", "bad - good"), ("score", "loss")):
         assert digest((HEAD + CLAIM).replace(old, new)) != base, new
+
+
+@pytest.mark.parametrize(
+    ("kind", "region", "problem"),
+    [
+        ("equivalence", 'margin: 0.01\n    bar: ">= -5"', "'bar' and 'margin' exclude each other"),
+        ("value", 'target: 1\n    within: 0.5\n    bar: ">= 1"', "'bar' and 'target' exclude each other"),
+        ("equivalence", "margin: 1\n    target: 0\n    within: 1", "'target' and 'margin' exclude each other"),
+        ("equivalence", 'bar: ">= 1"', "a claim of kind 'equivalence' needs a 'margin', and no 'bar'"),
+        ("value", "margin: 1", "a claim of kind 'value' needs 'target' and 'within', and no 'margin'"),
+        ("value", "target: 1", "a target needs 'within'"),
+        ("effect", 'bar: ">= 1"\n    outside: 2', "'outside' does not belong to a bar"),
+        ("effect", 'bar: ">= 1"\n    within: 2', "'within' does not belong to a bar"),
+        ("equivalence", 'margin: 1\n    direction: "> 0"', "'direction' does not belong to a margin"),
+        ("value", 'target: 1\n    within: 1\n    contradicted: "< 0"', "'contradicted' does not belong to a target"),
+        ("effect", 'bar: ">= 1"\n    tail: false', "'tail' decides nothing here"),
+        ("effect", 'bar: ">= 1"\n    censored_at: 5', "a censored value has no mean"),
+        ("rate", "target: 0\n    within: 1", "a claim of kind 'rate' needs a 'bar', and no 'target'"),
+    ],
+)  # fmt: skip
+def test_a_field_that_would_be_ignored_is_an_error(tmp_path: Path, kind: str, region: str, problem: str) -> None:
+    text = (HEAD + CLAIM).replace("kind: effect", f"kind: {kind}").replace('bar: ">= 1"', region)
+    with pytest.raises(CardError, match=rf"paper\.yaml:8: claims\.better: {problem}"):
+        card(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("replicate: {unit: seed, changes: init, n: 5}", "replicate: {unit: seed, pairs: 30}", "replicate.pairs"),
+        ("changes: init, n: 5", "changes: init, n_test: 3, n_train: 9", "replicate.n_test"),
+        ("replicate: {unit: seed, changes: init, n: 5}", "replicate: exact\n    stat: median", "stat"),
+        ("replicate: {unit: seed, changes: init, n: 5}", "replicate: exact\n    resolution: 1", "resolution"),
+    ],
+)
+def test_what_a_replicate_does_not_use_is_an_error(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    with pytest.raises(CardError, match=rf"'{problem}' decides nothing here"):
+        card(tmp_path, (HEAD + CLAIM).replace(old, new))
+
+
+def test_a_part_with_a_region_of_its_own_inherits_no_other(tmp_path: Path) -> None:
+    claim = CLAIM.replace('bar: ">= 1"', "target: 1\n    within: 0.5\n    outside: 2").replace(
+        "value: good - bad",
+        'all: [{value: good}, {value: good, target: 3}, {kind: effect, value: bad, bar: "> 3"},\n'
+        "          {kind: equivalence, value: good - bad, margin: 1}]",
+    )
+    first, second, third, fourth = card(tmp_path, HEAD + claim.replace("effect", "value", 1)).claims["better"].tests()
+    assert (first.target, first.within, first.outside) == (1, 0.5, 2)
+    assert (second.target, second.within, second.outside) == (3, 0.5, 2)
+    assert (third.region(), third.within, third.outside) == ("bar", None, None)
+    assert (fourth.region(), fourth.target, fourth.outside) == ("margin", None, None)
+
+
+def test_a_region_that_no_part_inherits_is_an_error(tmp_path: Path) -> None:
+    claim = CLAIM.replace("value: good - bad", 'all: [{value: good, bar: "> 1"}, {value: bad, bar: "> 2"}]')
+    card(tmp_path, HEAD + claim)  # the same region, overridden part by part
+    claim = claim.replace('bar: ">= 1"', "target: 1\n    within: 1")
+    with pytest.raises(CardError, match="every part has a region of its own, so 'target' would be ignored"):
+        card(tmp_path, HEAD + claim)
+
+
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e999"])
+@pytest.mark.parametrize(
+    ("kind", "region"),
+    [
+        ("value", "target: {}\n    within: 1"),
+        ("value", "target: 1\n    within: {}"),
+        ("equivalence", "margin: {}"),
+        ("effect", 'bar: ">= {}"'),
+    ],
+)
+def test_no_bar_target_or_margin_is_infinite_or_nan(tmp_path: Path, kind: str, region: str, number: str) -> None:
+    text = (HEAD + CLAIM).replace("kind: effect", f"kind: {kind}").replace('bar: ">= 1"', region.format(number))
+    with pytest.raises(CardError, match=r"paper\.yaml:\d+: claims\.better\.(target|within|margin|bar)"):
+        card(tmp_path, text)
+
+
+def laughs(levels: int) -> str:
+    lines = ["    a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"    a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (HEAD + "\n  better:\n" + laughs(9), r":\d+: claims\.better\.a\d.*: an alias"),
+        ("title: &a [*a]\n", r":1: title.*: an alias is part of itself"),
+        ("title: &a {b: *a}\n", r":1: title.*: an alias is part of itself"),
+        ("title: " + "[" * 5_000 + "]" * 5_000, r":1: is nested more than 12 levels deep"),
+        ("title: " + "[" * 900 + "]" * 900, r":1: is nested more than 12 levels deep"),
+        ("title: x\nvenue: " + "9" * 10_000, r":2: venue: a number has at most 30 characters, not 10,000"),
+        ("title: x\n" + "# a comment\n" * 30_000, r"is larger than 256 KiB"),
+        ('title: x\nvenue: "a\\eb"', r":2: venue: holds the control character '\\x1b'"),
+        ("title: x\nno: y", r":2: card: the name of a field is a word, not `no`, which YAML reads as another type"),
+        ("title: x\n? [a, b]\n: y", r":2: card: the name of a field is a word, not a list or a mapping"),
+        ("title: x\nvenue: 2020-99-99", r":2: venue: cannot be read"),
+        ("title: !!binary aGVsbG8=", r":1: tags .*binary"),
+        ("title: !!python/object/apply:os.system [id]", r":1: tags .*python"),
+        ("title: x\nvenue: {<<: {a: 1}}", r":2: venue"),
+        (HEAD + CLAIM.replace("metric: score", "metric: score\n    where: {lr: 1e-3}"),
+         r":13: claims\.better\.where\.lr: '1e-3' is read as text by YAML: write 0\.001"),
+        (HEAD + CLAIM.replace("value: good - bad", "slope: log good" + " " * 3_000 + "x log n"), "at most 500"),
+        (HEAD + CLAIM.replace("value: good - bad", "slope: good" + " " * 400 + "~ x y"), r":8: claims\.better"),
+        (HEAD + CLAIM.replace("value: good - bad", f"value: '{' ' * 3_000}good'"), "at most 500"),
+        (HEAD + CLAIM.replace("value: good - bad", f"value: '{'(' * 200}good{')' * 200}'"), "levels deep"),
+        (HEAD + CLAIM.replace("value: good - bad", f"value: good - {'9' * 400}"), "too large"),
+        ((HEAD + CLAIM).replace("good: proposed", "log: proposed"), r":6: methods\.log: 'log' means something else"),
+        ((HEAD + CLAIM).replace("good: proposed", "value: proposed"), r":6: methods\.value: 'value' means"),
+    ],
+)  # fmt: skip
+def test_a_card_that_would_cost_or_mean_more_than_it_looks_is_refused_at_its_line(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    start = time.process_time()
+    with pytest.raises(CardError, match=problem):
+        card(tmp_path, text)
+    usual = time.process_time()
+    card(tmp_path, HEAD + CLAIM)
+    assert usual - start < 100 * (time.process_time() - usual)  # at once: as long as a hundred small cards at most
+
+
+def test_an_alias_that_is_written_out_in_no_time_is_allowed(tmp_path: Path) -> None:
+    read = card(tmp_path, HEAD + CLAIM + "search:\n  good: &space {lr: [0.1, 1.0]}\n  bad: *space\n")
+    assert read.search["good"] == read.search["bad"] == {"lr": (0.1, 1.0)}
+
+
+def test_experiments_that_are_no_python_are_named_with_file_and_line(tmp_path: Path) -> None:
+    card(tmp_path, HEAD + CLAIM)
+    experiments = tmp_path / "toy" / "experiments.py"
+    experiments.write_text("import torch\ndef toy(run:\n")
+    with pytest.raises(CardError, match=r"toy/experiments\.py:2: is no Python"):
+        card(tmp_path, HEAD + CLAIM)
+    experiments.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(CardError, match=r"toy/experiments\.py: cannot be read"):
+        card(tmp_path, HEAD + CLAIM)

@@ -171,7 +171,7 @@ def test_json_has_the_promised_keys_and_never_nan() -> None:
     verdict = judged(result_of(versus(FIVE)), value="a - b", bar=">= 1", unit="%").json()
     assert list(verdict) == [
         "paper", "claim", "kind", "says", "verdict", "reason", "evidence", "estimate", "interval", "n", "unit",
-        "reported", "bar", "profile", "needed", "p", "parts", "changed", "device",
+        "reported", "bar", "profile", "needed", "p", "parts", "changed", "device", "of",
     ]  # fmt: skip
     json.dumps(verdict, allow_nan=False)
     assert (verdict["paper"], verdict["claim"], verdict["unit"], verdict["device"]) == ("toy", "c", "%", "CPU")
