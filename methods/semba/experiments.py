@@ -126,8 +126,13 @@ def _contend(
     released = method == "semba_released"
     task = make_task(two_sided(task.stream), run.device) if released else task
     model = build(method, task, kind, width, neighbors)
-    history = fit(model, task, kind, epochs=epochs, batch_size=batch_size, lr=RATE, seed=run.seed, plateau=released)
-    answers = score_test(model, task, kind, batch_size)
+    try:
+        history = fit(model, task, kind, epochs=epochs, batch_size=batch_size, lr=RATE, seed=run.seed, plateau=released)
+        answers = score_test(model, task, kind, batch_size)
+    except FloatingPointError as error:
+        metric = OBJECTIVES[kind].select
+        m.record(metric, None, unit=SCALES.get(metric, (100, "%"))[1], reason=str(error))
+        return
     if released and kind == "sign_class":  # moves the released code's threshold to 0, ranks stay
         answers = replace(answers, logits=answers.logits - THRESHOLD)
     _record(m, kind, answers)
@@ -141,7 +146,8 @@ def _contend(
 def _record(m: MethodRows, kind: str, answers: Answers) -> None:
     for metric, value in OBJECTIVES[kind].metrics(answers).items():
         scale, unit = SCALES.get(metric, (100, "%"))
-        reason = None if value == value else "one of the classes has no event in this part of the test"
+        missing = "all scores are equal" if metric == "pearson" else "one of the signs has no event here"
+        reason = None if value == value else missing
         m.record(metric, None if reason else scale * value, unit=unit, reason=reason)
 
 

@@ -36,6 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.semba.layers import NeighborAttention, TimeEncoder
+from methods.shared.checks import check_probabilities, check_sizes
 from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, StreamModel
 
 FRIENDS, ENEMIES = 0, 1
@@ -160,7 +161,11 @@ class TemporalModel(StreamModel):
         num_neighbors: int | None = 10, leak: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_neighbors, self.leak = num_neighbors, leak
+        name, at_least_one = type(self).__name__, 1 if num_neighbors is None else num_neighbors
+        check_sizes(name, num_nodes=num_nodes, out_channels=out_channels, num_scores=num_scores, memory_dim=memory_dim)
+        check_sizes(name, time_dim=time_dim, heads=heads, num_neighbors=at_least_one)
+        check_probabilities(name, dropout=dropout)
+        self.num_nodes, self.num_neighbors, self.leak = num_nodes, num_neighbors, leak
         self.time_encoder = TimeEncoder(time_dim)
         self.memory = SignedMemory(num_nodes, rules, memory_dim, self.time_encoder)
         width = len(self.memory.cells) * memory_dim
@@ -175,7 +180,12 @@ class TemporalModel(StreamModel):
 
         Returns:
             z: (Q, out_channels). The memories that were measured for it, to be handed to `commit`.
+
+        Raises:
+            TypeError, ValueError, IndexError: nodes that are no int64, not ascending or out of range; events out of
+                range.
         """
+        self._check(nodes, len(index.stream), first, last)
         owner, other, event = self.neighbors(nodes, index, last if self.leak else first)
         involved, rows = torch.unique(torch.cat([nodes, other]), return_inverse=True)
         measured = self.memory.measure(involved)
@@ -185,6 +195,19 @@ class TemporalModel(StreamModel):
         size = index.stream.edge_features[event].abs()
         edge_attr = torch.cat([self.time_encoder(age), size], dim=1)
         return self.attention(x, rows[: len(nodes)], near, owner, edge_attr), measured
+
+    def _check(self, nodes: Tensor, num_events: int, first: int, last: int) -> None:
+        name = type(self).__name__
+        if nodes.dtype != torch.int64 or nodes.dim() != 1:
+            raise TypeError(f"{name}: nodes must be a vector of int64; got {nodes.dtype} {tuple(nodes.shape)}")
+        if bool((nodes.diff() <= 0).any()):
+            raise ValueError(f"{name}: nodes must be distinct and ascending; see torch.unique")
+        if len(nodes) and not 0 <= int(nodes[0]) <= int(nodes[-1]) < self.num_nodes:
+            wrong = int(nodes[0]) if nodes[0] < 0 else int(nodes[-1])
+            raise IndexError(f"{name}: node {wrong} is outside 0 .. {self.num_nodes - 1}")
+        check_sizes(name, least=0, first=first, last=last)
+        if not first <= last <= num_events:
+            raise IndexError(f"{name}: events {first} .. {last} are not a part of 0 .. {num_events}")
 
     def neighbors(self, nodes: Tensor, index: NeighborIndex, seen: int) -> tuple[Tensor, Tensor, Tensor]:
         """What `NeighborIndex.latest` returns for nodes (Q,), among the first `seen` events."""

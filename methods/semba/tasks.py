@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -13,7 +14,8 @@ from torch_geometric.data import TemporalData
 import datasets
 from assay.errors import DataError
 from datasets.temporal import EventStream
-from methods.shared.temporal import Batch, NeighborIndex, roc_auc, to_device
+from methods.shared.metrics import f1, macro_f1, require_finite, roc_auc
+from methods.shared.temporal import Batch, NeighborIndex, to_device
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Task:
 
     index: of its neighbours. first_val, first_test: places where validation and test begin, at the time quantiles
     0.70 and 0.85. trained: (N,) bool, nodes with an event before `first_val`.
+    train_nodes, val_nodes: (n,) int64, nodes with an event before the validation, and before the test: those of which
+    pairs without an event are drawn there. Of a node that comes only later it would be learned that it meets nobody.
     """
 
     stream: EventStream
@@ -29,6 +33,8 @@ class Task:
     first_val: int
     first_test: int
     trained: Tensor
+    train_nodes: Tensor
+    val_nodes: Tensor
 
     def familiar(self, first: int, last: int) -> Tensor:
         """(last - first,) int64: how many ends of each event have an event in the training part."""
@@ -39,25 +45,44 @@ def make_task(stream: EventStream | TemporalData, device: torch.device | str = "
     """Split a signed stream by time. A torch-geometric `TemporalData` has the signed weights as its `msg` (E, 1).
 
     Raises:
-        DataError: a weight of zero, or not exactly one edge feature.
+        TypeError, ValueError: a weight of zero, not exactly one edge feature, a part of the split without events, or a
+            `TemporalData` whose tensors are no stream.
     """
     if isinstance(stream, TemporalData):
-        nodes = int(torch.cat([stream.src, stream.dst]).max()) + 1
-        stream = EventStream(stream.src, stream.dst, stream.t.double(), stream.msg.float(), nodes)
+        stream = _stream_of(stream)
     weight = stream.edge_features
     if weight.shape[1] != 1 or bool((weight == 0).any()):
-        raise DataError(
+        raise ValueError(
             f"make_task: needs one edge feature, the signed weight, nowhere zero; got {weight.shape[1]} features and "
             f"{int((weight == 0).sum())} zeros"
         )
+    if len(stream) == 0:
+        raise ValueError("make_task: the stream has no events")
     stream = EventStream(stream.src, stream.dst, stream.t - stream.t[0], weight, stream.num_nodes, stream.num_src)
     split = stream.split(0.70, 0.85, new_share=0.0)
+    for part in ("val", "test"):
+        if not bool(getattr(split, part).any()):
+            raise ValueError(f"make_task: of {len(stream)} events none falls into the part {part!r}; give more events")
     device = torch.device(device)
     stream = to_device(stream, device)
     first_val = int(split.train.sum())
     trained = torch.zeros(stream.num_nodes, dtype=torch.bool, device=device)
     trained[stream.src[:first_val]] = trained[stream.dst[:first_val]] = True
-    return Task(stream, NeighborIndex(stream), first_val, len(stream) - int(split.test.sum()), trained)
+    first_test = len(stream) - int(split.test.sum())
+    val_nodes = torch.cat([stream.src[:first_test], stream.dst[:first_test]]).unique()
+    return Task(stream, NeighborIndex(stream), first_val, first_test, trained, trained.nonzero().squeeze(1), val_nodes)
+
+
+def _stream_of(data: TemporalData) -> EventStream:
+    ends = torch.stack([data.src, data.dst])
+    if ends.is_floating_point() or ends.is_complex():
+        raise TypeError(f"make_task: src and dst must be integers; got {ends.dtype}")
+    src, dst = ends.long()
+    try:
+        nodes = int(ends.max()) + 1 if len(src) else 0
+        return EventStream(src, dst, data.t.double(), data.msg.float(), nodes)
+    except DataError as error:
+        raise ValueError(f"make_task: {error}") from error
 
 
 def load_signed(name: str, events: int | None = None) -> EventStream:
@@ -125,37 +150,39 @@ def weight_loss(logits: Tensor, none: Tensor | None, weight: Tensor) -> Tensor:
 
 
 def sign_metrics(answers: Answers) -> dict[str, float]:
-    """AUC of the sign, over all events and by how many ends were seen in training; F1 of the negative class."""
+    """AUC of the sign, over all events and by how many ends were seen in training; F1 of the negative class.
+
+    An AUC is NaN where one of the signs does not occur.
+    """
     score, positive = answers.logits[:, 0], answers.weight > 0
-    found = {"auc": _auc_of_sign(score, positive)}
+    found = {"auc": _auc_of_sign(positive, score)}
     for name, familiar in (("auc_transductive", 2), ("auc_inductive", 0)):
         of = answers.familiar == familiar
-        found[name] = _auc_of_sign(score[of], positive[of])
-    return found | {"negative_f1": f1(score < 0, ~positive)}
+        found[name] = _auc_of_sign(positive[of], score[of])
+    return found | {"negative_f1": f1(~positive, -score)}
 
 
 def link_metrics(answers: Answers) -> dict[str, float]:
     """AUC against random pairs, and against pairs whose ends have the degrees of the events' ends."""
     assert answers.none is not None
     assert answers.matched is not None
-    score = answers.logits[:, 0]
-    return {
-        "auc": float(roc_auc(score, answers.none[:, 0])),
-        "auc_matched": float(roc_auc(score, answers.matched[:, 0])),
-    }
+    event, found = answers.logits[:, 0], {}
+    for name, none in (("auc", answers.none[:, 0]), ("auc_matched", answers.matched[:, 0])):
+        met = torch.arange(len(event) + len(none), device=event.device) < len(event)
+        found[name] = roc_auc(met, torch.cat([event, none]))
+    return found
 
 
 def signed_link_metrics(answers: Answers) -> dict[str, float]:
     """Macro F1 of the three classes."""
     assert answers.none is not None
-    said = torch.cat([answers.logits, answers.none]).argmax(1)
-    target = _three_classes(answers.weight)
-    return {"macro_f1": sum(f1(said == c, target == c) for c in range(3)) / 3}
+    return {"macro_f1": macro_f1(_three_classes(answers.weight), torch.cat([answers.logits, answers.none]))}
 
 
 def weight_metrics(answers: Answers) -> dict[str, float]:
-    """Root mean squared error of the weight, in its own unit, and Pearson's correlation."""
+    """Root mean squared error of the weight, in its own unit, and Pearson's correlation (NaN of a constant)."""
     said, true = answers.logits[:, 0], answers.weight
+    require_finite(said)
     correlation = torch.corrcoef(torch.stack([said, true]))[0, 1]
     return {"rmse": float((said - true).square().mean().sqrt()), "pearson": float(correlation)}
 
@@ -168,22 +195,17 @@ OBJECTIVES = {
 }
 
 
-def random_pairs(batch: Batch, num_nodes: int, generator: torch.Generator) -> Tensor:
-    """(2, b) uniform pairs of two nodes of the stream. They are hardly ever an edge: 1 in 1,000 of OTC's pairs is."""
-    src = torch.randint(num_nodes, (len(batch),), generator=generator)
-    dst = (src + torch.randint(1, num_nodes, (len(batch),), generator=generator)) % num_nodes
-    return torch.stack([src, dst]).to(batch.src.device)
+def random_pairs(batch: Batch, nodes: Tensor, generator: torch.Generator) -> Tensor:
+    """(2, b) uniform pairs of two of the distinct `nodes` (n,). Hardly one is an edge: 1 in 1,000 of OTC's pairs is."""
+    src = torch.randint(len(nodes), (len(batch),), generator=generator)
+    dst = (src + torch.randint(1, len(nodes), (len(batch),), generator=generator)) % len(nodes)
+    return nodes[torch.stack([src, dst]).to(nodes.device)]
 
 
 def matched_pairs(batch: Batch, generator: torch.Generator) -> Tensor:
     """(2, b) the batch's sources, each with another event's destination: degrees no longer tell these from events."""
     shift = int(torch.randint(1, max(len(batch), 2), (1,), generator=generator))
     return torch.stack([batch.src, batch.dst.roll(shift)])
-
-
-def f1(said: Tensor, true: Tensor) -> float:
-    """Harmonic mean of precision and recall of a class; 0 where it is neither said nor true."""
-    return float(2 * (said & true).sum() / (said.sum() + true.sum()).clamp(min=1))
 
 
 def _three_classes(weight: Tensor) -> Tensor:
@@ -195,5 +217,5 @@ def _class_means(losses: Tensor, classes: list[Tensor]) -> Tensor:
     return torch.stack([(losses * of).sum() / of.sum().clamp(min=1) for of in classes])
 
 
-def _auc_of_sign(score: Tensor, positive: Tensor) -> float:
-    return float(roc_auc(score[positive], score[~positive]))
+def _auc_of_sign(positive: Tensor, score: Tensor) -> float:
+    return roc_auc(positive, score) if 0 < int(positive.sum()) < len(positive) else math.nan

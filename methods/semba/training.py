@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.semba.tasks import OBJECTIVES, Answers, Task, matched_pairs, random_pairs
+from methods.shared.checks import check_numbers, check_option, check_sizes
 from methods.shared.temporal import Batch, NeighborIndex, batches
 
 VALIDATION_SEED, TEST_SEED = 1, 2
@@ -37,9 +38,10 @@ class StreamModel(Protocol):
 
 @dataclass
 class Fit:
-    """Mean training loss, and the metrics of the validation, of every epoch."""
+    """Mean training loss, learning rate, and the metrics of the validation, of every epoch."""
 
     loss: list[float] = field(default_factory=list)
+    rate: list[float] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -62,7 +64,7 @@ def train_batch(
         FloatingPointError: the loss is not finite.
     """
     objective = OBJECTIVES[kind]
-    drawn = [random_pairs(batch, task.stream.num_nodes, generator)] if objective.asks_non_edges else []
+    drawn = [random_pairs(batch, task.train_nodes, generator)] if objective.asks_non_edges else []
     (logits, *none), measured = score(model, task, first, batch, *drawn)
     loss = objective.loss(logits, none[0] if none else None, batch.edge_features[:, 0])
     if not torch.isfinite(loss):
@@ -88,17 +90,32 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(
-    model: Any, task: Task, kind: str, batch_size: int, first: int, last: int, generator: torch.Generator
-) -> Answers:
-    """Score the events first .. last - 1 in batches, each inserted once it is scored."""
+    model: Any, task: Task, kind: str, batch_size: int, first: int, last: int, nodes: Tensor,
+    generator: torch.Generator,
+) -> Answers:  # fmt: skip
+    """Score the events first .. last - 1 in batches, each inserted once it is scored.
+
+    Args:
+        nodes: of which the random pairs are drawn.
+
+    Raises:
+        FloatingPointError: a score is not finite, so that a model that has diverged is neither selected nor reported.
+    """
     model.eval()
     asks, parts = OBJECTIVES[kind].asks_non_edges, []
     for begin, batch in numbered(task, batch_size, first, last):
-        drawn = [random_pairs(batch, task.stream.num_nodes, generator), matched_pairs(batch, generator)] if asks else []
+        drawn = [random_pairs(batch, nodes, generator), matched_pairs(batch, generator)] if asks else []
         scores, measured = score(model, task, begin, batch, *drawn)
         model.commit(batch, measured)
         parts.append(scores)
-    logits, *others = (torch.cat(column) for column in zip(*parts, strict=True))
+    columns = [torch.cat(column) for column in zip(*parts, strict=True)]
+    bad = sum(int((~torch.isfinite(column)).sum()) for column in columns)
+    if bad:
+        raise FloatingPointError(
+            f"{type(model).__name__}: {bad} of {sum(column.numel() for column in columns)} scores of the evaluation "
+            "are NaN or infinite; lower the learning rate"
+        )
+    logits, *others = columns
     none, matched = others or (None, None)
     return Answers(task.stream.edge_features[first:last, 0], logits, none, matched, task.familiar(first, last))
 
@@ -106,13 +123,16 @@ def evaluate(
 def validate(model: Any, task: Task, kind: str, batch_size: int) -> Answers:
     """Validation, by a model that has just seen the training events; it moves on to the test."""
     generator = torch.Generator().manual_seed(VALIDATION_SEED)
-    return evaluate(model, task, kind, batch_size, task.first_val, task.first_test, generator)
+    return evaluate(model, task, kind, batch_size, task.first_val, task.first_test, task.val_nodes, generator)
 
 
 def test(model: Any, task: Task, kind: str, batch_size: int) -> Answers:
     """The test, by a model that has just seen the validation events."""
+    check_option("test", "kind", kind, OBJECTIVES)
+    check_sizes("test", batch_size=batch_size)
     generator = torch.Generator().manual_seed(TEST_SEED)
-    return evaluate(model, task, kind, batch_size, task.first_test, len(task.stream), generator)
+    everyone = torch.arange(task.stream.num_nodes, device=task.stream.src.device)
+    return evaluate(model, task, kind, batch_size, task.first_test, len(task.stream), everyone, generator)
 
 
 def fit(
@@ -122,19 +142,32 @@ def fit(
 
     Args:
         kind: of the task, a key of `OBJECTIVES`. seed: of the pairs drawn in training.
-        plateau: halve the learning rate when the validation loss has not *risen* for five epochs: the released code
-            passes a loss to a scheduler that waits for a maximum.
+        plateau: halve the learning rate when the validation loss has not *risen* for more than five epochs: the
+            released code passes a loss to a scheduler that waits for a maximum.
+
+    Raises:
+        TypeError, ValueError: an argument out of range; a validation that cannot choose, as it has one sign only.
+        FloatingPointError: a loss, or a score of the validation, is not finite.
     """
+    check_option("fit", "kind", kind, OBJECTIVES)
+    check_sizes("fit", epochs=epochs, batch_size=batch_size)
+    check_numbers("fit", above=0, lr=lr)
     objective, history, best = OBJECTIVES[kind], Fit(), -math.inf
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=5, factor=0.5)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=5, factor=0.5, min_lr=1e-6)
     generator, kept = torch.Generator().manual_seed(seed), {}
     for _ in range(epochs):
+        history.rate.append(optimizer.param_groups[0]["lr"])
         history.loss.append(train_epoch(model, optimizer, task, kind, batch_size, generator))
         answers = validate(model, task, kind, batch_size)
         history.validation.append(objective.metrics(answers))
         reached = objective.sign * history.validation[-1][objective.select]
-        if not kept or reached > best:
+        if not math.isfinite(reached):
+            raise ValueError(
+                f"fit: the validation cannot choose an epoch by {objective.select}, which is {reached}: "
+                f"{int((answers.weight > 0).sum())} of its {len(answers.weight)} weights are positive"
+            )
+        if reached > best:
             best, kept = reached, {name: value.clone() for name, value in model.state_dict().items()}
         if plateau:
             scheduler.step(float(objective.loss(answers.logits, answers.none, answers.weight)))

@@ -1,7 +1,7 @@
 """What memory models of temporal graphs share, without a Python loop over events.
 
-Batches, the last occurrence of a node, recent neighbours; the state of a model; the pieces of one that autograd alone
-makes slow; and the area under the ROC curve.
+Batches, the last occurrence of a node, recent neighbours; the state of a model; and the pieces of one that autograd
+alone makes slow.
 """
 
 from __future__ import annotations
@@ -269,10 +269,3 @@ def segment_softmax(scores: Tensor, owner: Tensor, num: int) -> Tensor:
     peak = peak.scatter_reduce(1, owner.expand_as(scores), scores.detach(), "amax")
     raised = (scores - peak.index_select(1, owner)).exp()
     return raised / segment_sum(raised, owner, num).index_select(1, owner)
-
-
-def roc_auc(positive: Tensor, negative: Tensor) -> Tensor:
-    """Probability that a positive scores above a negative; ties count one half."""
-    ordered = negative.sort().values
-    below = torch.searchsorted(ordered, positive) + torch.searchsorted(ordered, positive, right=True)
-    return below.double().mean() / (2 * len(negative))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor
 
 from datasets.temporal import EventStream
 from methods.semba.released import ReleasedSEMBA, two_sided
 from methods.semba.semba import ENEMIES, FRIENDS
-from methods.shared.temporal import Batch, NeighborIndex, batches
+from methods.shared.temporal import Batch, NeighborIndex
 
 WIDTHS = dict(memory_dim=6, time_dim=4, heads=2)
 
@@ -32,24 +34,73 @@ def two_events() -> EventStream:
     )  # fmt: skip
 
 
-def test_only_negative_events_speak_to_the_enemies_memory_and_each_speaks_twice() -> None:
-    memory = released().memory
-    assert len(memory.messages(ENEMIES, one_event(+1.0))[0]) == 0
-    receiver, message, _ = memory.messages(ENEMIES, one_event(-1.0))
-    assert receiver.tolist() == [1, 3, 1, 3]
-    heard = message[receiver == 1][:, 6:12]
-    assert torch.equal(heard, memory.memory[[ENEMIES, FRIENDS], 3])
+def heard(model: ReleasedSEMBA, memory: int, *partners: Tensor) -> Tensor:
+    """Memory of node 1 after the mean of messages that hold `partners`, of the event at t = 5 with the size 1."""
+    own, phi = model.memory.memory[memory, 1], model.time_encoder(torch.tensor(5.0))
+    messages = [torch.cat([own, partner, torch.ones(1), phi]) for partner in partners]
+    return model.memory.cells[memory](torch.stack(messages).mean(0, keepdim=True), own.unsqueeze(0))[0]
 
 
-def test_a_memory_to_which_nothing_is_said_is_updated_by_zeros() -> None:
-    model = released()
-    before = model.memory.memory.clone()
+@torch.no_grad()
+@pytest.mark.parametrize("sign", [+1, -1])
+def test_only_negative_events_speak_to_the_enemies_memory_and_each_speaks_twice(sign: int) -> None:
+    model = released().train()
+    model.memory._store(*said(sign))
+    after = model.memory.measure(torch.arange(10)).memory
+    of_other = model.memory.memory[:, 3]
+    friends, enemies = after[:, 1]
+    if sign > 0:
+        torch.testing.assert_close(friends, heard(model, FRIENDS, of_other[FRIENDS]))
+        zeros = torch.zeros(1, 2 * 6 + 1 + 4)
+        torch.testing.assert_close(enemies, model.memory.cells[1](zeros, model.memory.memory[ENEMIES, 1:2])[0])
+    else:
+        torch.testing.assert_close(friends, heard(model, FRIENDS, of_other[ENEMIES]))
+        torch.testing.assert_close(enemies, heard(model, ENEMIES, of_other[ENEMIES], of_other[FRIENDS]))
+
+
+def said(sign: int) -> tuple[Tensor, Tensor]:
+    """What waits after `one_event`, and who takes part."""
+    takes_part = torch.zeros(2, 10, dtype=torch.bool)
+    takes_part[0 if sign > 0 else 1, [1, 3]] = True
+    kind = 0.0 if sign > 0 else 1.0
+    return torch.tensor([[kind, 1, 3, 5, 1], [kind, 3, 1, 5, 1]]).double(), takes_part
+
+
+@torch.no_grad()
+def test_messages_are_applied_again_until_a_batch_has_an_event_of_their_sign() -> None:
+    memory = released().train().memory
+    sizes = []
+    for weight in (+1.0, -1.0, -1.0, +1.0):
+        batch = one_event(weight)
+        memory.commit(batch, memory.measure(batch.ends.unique()))
+        sizes.append(sorted(memory.waiting[:, 0].tolist()))
+    assert sizes == [[0, 0], [0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]]
+
+
+@torch.no_grad()
+def test_the_way_to_evaluation_applies_all_messages_and_forgets_them() -> None:
+    memory = released().train().memory
+    memory._store(*said(-1))
+    wanted = memory.measure(torch.arange(10)).memory
+    memory.eval()
+    assert torch.equal(memory.memory, wanted)
+    assert len(memory.waiting) == 0
+    assert torch.equal(memory.measure(torch.arange(10)).memory, wanted)  # read as they are
+    batch = one_event(+1.0)
+    memory.commit(batch, memory.measure(batch.ends.unique()))
+    assert not torch.equal(memory.memory[:, [1, 3]], wanted[:, [1, 3]])  # applied at once
+    assert torch.equal(memory.memory[:, [0, 2]], wanted[:, [0, 2]])
+
+
+def test_a_state_holds_the_messages_that_wait() -> None:
+    model = released().train()
     batch = one_event(+1.0)
     model.commit(batch, model.memory.measure(batch.ends.unique()))
-    after = model.memory.measure(torch.arange(10)).memory.detach()
-    zeros = torch.zeros(2, model.memory.message.shape[2])
-    torch.testing.assert_close(after[ENEMIES, [1, 3]], model.memory.cells[ENEMIES](zeros, before[ENEMIES, [1, 3]]))
-    assert torch.equal(after[:, 0], before[:, 0])
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    model.reset()
+    assert len(model.memory.waiting) == 0
+    model.load_state_dict(kept)
+    assert len(model.memory.waiting) == 2
 
 
 def test_a_user_who_rates_is_another_node_than_the_same_user_when_rated() -> None:
@@ -78,13 +129,3 @@ def test_the_event_to_be_predicted_and_its_size_are_among_the_neighbours() -> No
         seen.append(z)
     assert torch.equal(seen[0][0], seen[1][0])
     assert not torch.equal(seen[0][1], seen[1][1])
-
-
-def test_messages_of_every_event_reach_both_memories_of_a_released_batch() -> None:
-    stream, model = two_events(), ReleasedSEMBA(6, 8, **WIDTHS)
-    index = NeighborIndex(stream)
-    for number, batch in enumerate(batches(stream, 1)):
-        _, measured = model.embed(batch.ends.unique(), index, number, number + 1)
-        model.commit(batch, measured)
-    assert model.memory.waiting[:, [0, 1, 4, 5]].all()
-    assert not model.memory.waiting[:, [2, 3]].any()

@@ -14,7 +14,6 @@ from methods.shared.temporal import (
     Rows,
     batches,
     last_occurrence,
-    roc_auc,
     segment_softmax,
     select,
 )
@@ -131,11 +130,3 @@ def test_segment_softmax_is_the_softmax_of_each_owners_entries() -> None:
     shares = segment_softmax(scores, owner, 4)
     for first, last in ((0, 3), (3, 5), (5, 6)):
         torch.testing.assert_close(shares[:, first:last], scores[:, first:last].softmax(1))
-
-
-def test_auc_equals_its_definition_with_ties() -> None:
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(20):
-        positive, negative = (torch.randint(6, (17,), generator=generator) / 2.0 + shift for shift in (1, 0))
-        wins = (positive[:, None] > negative).double() + (positive[:, None] == negative).double() / 2
-        assert float(roc_auc(positive, negative)) == pytest.approx(float(wins.mean()))
