@@ -21,11 +21,10 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
 
-from methods.shared.graph import propagation
+from methods.shared.checks import check_option, check_probabilities, check_sizes
+from methods.shared.graph import limit_parts, propagation
 from methods.shared.sparse import Linear, SparseMatrix
 
 Stationary = Literal["code", "paper"]
@@ -44,7 +43,8 @@ def smoothed_features(
     Args:
         x: (N, F) features. DGMLP takes them raw: rows that are scaled to sum 1 leave its large learning rate and weight
             decay too little to work with.
-        edge_index: (2, A) int64, both arcs of each edge once; or the propagation (N, N) that is made of it.
+        edge_index: (2, A) int64, both arcs of each edge; an edge that is there twice counts twice, in the hops and in
+            their limit. Or the propagation (N, N) that is made of it.
         K: hops, D_p in the paper.
         stationary: as in `stationary_state`.
 
@@ -52,9 +52,10 @@ def smoothed_features(
         (N, F). An isolated vertex keeps its features.
 
     Raises:
-        ValueError: K is negative, or there is no such stationary state.
+        ValueError: K is negative, there is no such stationary state, or the graph is directed, where none is known.
+        TypeError, IndexError: features that are no floats (N, F), or arcs that `checked_edge_index` refuses.
     """
-    adjacency = propagation(edge_index, len(x), x.dtype)
+    adjacency = _prepared(x, edge_index)
     return weighted_hops(x, adjacency, hop_weights(node_smoothing_levels(x, adjacency, K, stationary=stationary)))
 
 
@@ -65,9 +66,9 @@ def node_smoothing_levels(
 
     Arguments and errors as of `smoothed_features`.
     """
-    if K < 0:
-        raise ValueError(f"K: needs a number of hops, 0 or more; got {K}")
-    adjacency = propagation(edge_index, len(x), x.dtype)
+    check_sizes("dgmlp", least=0, K=K)
+    adjacency = _prepared(x, edge_index)
+    dtype, x = x.dtype, x.to(adjacency.csr.dtype)
     limits, component, _ = _limits(x, adjacency, stationary)
     with_start, with_limit, square = x.new_zeros(3, len(x), K + 1).unbind()
     for columns in _blocks(x):
@@ -80,7 +81,7 @@ def node_smoothing_levels(
     # x_i^inf is a multiple of its component's limit, and a cosine does not see the factor
     to_start = with_start / (norm * norm[:, :1])
     to_limit = with_limit / (norm * (limits.norm(dim=1) + GUARD)[component].unsqueeze(1))
-    return to_start * (1 - to_limit)
+    return (to_start * (1 - to_limit)).to(dtype)
 
 
 def graph_smoothing_levels(
@@ -93,8 +94,10 @@ def graph_smoothing_levels(
 def hop_weights(levels: Tensor, temperature: float = 1.0) -> Tensor:
     """Softmax over the hops of smoothing levels (N, K + 1), which sums to 1 for each vertex.
 
-    temperature: T; a smaller one favours near hops, an infinite one weighs all hops alike. The official code has 1.
+    temperature: T > 0; a smaller one favours near hops, an infinite one weighs all hops alike. The official code has 1.
     """
+    if not temperature > 0:
+        raise ValueError(f"hop_weights: temperature must be above 0; got {temperature}")
     return torch.softmax(levels / temperature, dim=-1)
 
 
@@ -107,8 +110,16 @@ def weighted_hops(x: Tensor, edge_index: Tensor | SparseMatrix, weights: Tensor)
 
     Returns:
         (N, F).
+
+    Raises:
+        ValueError: weights of another shape. TypeError, IndexError: as of `smoothed_features`.
     """
-    adjacency = propagation(edge_index, len(x), x.dtype)
+    adjacency = _prepared(x, edge_index)
+    dtype, x = x.dtype, x.to(adjacency.csr.dtype)
+    if weights.dim() not in (1, 2) or not weights.numel() or (weights.dim() == 2 and len(weights) != len(x)):
+        raise ValueError(
+            f"weights: needs (hops,) or ({len(x)}, hops) for {len(x)} vertices; got shape {tuple(weights.shape)}"
+        )
     weights = weights.to(x).expand(len(x), -1)
     out = torch.empty_like(x)
     for columns in _blocks(x):
@@ -116,7 +127,7 @@ def weighted_hops(x: Tensor, edge_index: Tensor | SparseMatrix, weights: Tensor)
         for k, hop in enumerate(_hops(x[:, columns].contiguous(), adjacency, weights.shape[1] - 1)):
             total.addcmul_(hop, weights[:, k : k + 1])
         out[:, columns] = total
-    return out
+    return out.to(dtype)
 
 
 def stationary_state(x: Tensor, edge_index: Tensor | SparseMatrix, stationary: Stationary = "code") -> Tensor:
@@ -129,18 +140,19 @@ def stationary_state(x: Tensor, edge_index: Tensor | SparseMatrix, stationary: S
         x, edge_index: as of `smoothed_features`.
 
     Raises:
-        ValueError: `stationary` is neither.
+        ValueError: `stationary` is neither, or the graph is directed.
+        TypeError, IndexError: as of `smoothed_features`.
     """
-    limits, component, factor = _limits(x, propagation(edge_index, len(x), x.dtype), stationary)
-    return factor.unsqueeze(1) * limits[component]
+    adjacency = _prepared(x, edge_index)
+    limits, component, factor = _limits(x.to(adjacency.csr.dtype), adjacency, stationary)
+    return (factor.unsqueeze(1) * limits[component]).to(x.dtype)
 
 
 def _limits(x: Tensor, adjacency: SparseMatrix, stationary: Stationary) -> tuple[Tensor, Tensor, Tensor]:
     """Limits of components (M, F), each vertex's component (N,) and factor (N,): x_i^inf = factor_i limit_of(i)."""
-    if stationary not in ("code", "paper"):
-        raise ValueError(f'stationary: is "code" or "paper", not {stationary!r}')
-    component = _components(adjacency).to(x.device)
-    with_loop = adjacency.csr.crow_indices().diff().to(x.dtype)  # d_i + 1
+    check_option("dgmlp", "stationary", stationary, ("code", "paper"))
+    with_loop, component = limit_parts(adjacency)
+    with_loop = with_loop.to(x.dtype)  # d_i + 1
     own = with_loop if stationary == "code" else with_loop.sqrt()
     count = int(component.max()) + 1 if len(component) else 0
     total = x.new_zeros(count).index_add_(0, component, with_loop)  # 2m + n
@@ -153,12 +165,17 @@ def _limits(x: Tensor, adjacency: SparseMatrix, stationary: Stationary) -> tuple
     return limits / total.unsqueeze(1), component, factor
 
 
-def _components(adjacency: SparseMatrix) -> Tensor:
-    """The number of each vertex's connected component, (N,) int64 on the CPU."""
-    csr = adjacency.csr.cpu()
-    parts = (csr.values().numpy(), csr.col_indices().numpy(), csr.crow_indices().numpy())
-    _, component = connected_components(csr_matrix(parts, shape=tuple(csr.shape)), directed=False)
-    return torch.from_numpy(component).long()
+def _prepared(x: Tensor, edge_index: Tensor | SparseMatrix) -> SparseMatrix:
+    """The propagation for features (N, F): of their dtype, or float32 where theirs is shorter."""
+    if x.dim() != 2:
+        raise ValueError(f"x: needs features (N, F), got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise TypeError(f"x: needs floats, got {x.dtype}; a mean of neighbours is no whole number")
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    adjacency = propagation(edge_index, len(x), dtype)
+    if adjacency.csr.dtype != dtype:
+        raise TypeError(f"edge_index: a propagation of {adjacency.csr.dtype} for features of {x.dtype}")
+    return adjacency
 
 
 def _blocks(x: Tensor) -> Iterator[slice]:
@@ -185,15 +202,17 @@ class ResidualMLP(nn.Module):
         dropout: probability, before every layer.
 
     Raises:
-        ValueError: num_layers is below 1.
+        ValueError, TypeError: num_layers or a width below 1 (the hidden one is not read where there is one layer), or
+            a dropout outside [0, 1].
     """
 
     def __init__(
         self, in_channels: int, hidden_channels: int, out_channels: int, num_layers: int = 1, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        if num_layers < 1:
-            raise ValueError(f"num_layers: needs 1 layer or more; got {num_layers}")
+        check_sizes("ResidualMLP", in_channels=in_channels, out_channels=out_channels, num_layers=num_layers)
+        check_sizes("ResidualMLP", least=int(num_layers > 1), hidden_channels=hidden_channels)
+        check_probabilities("ResidualMLP", dropout=dropout)
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), out_channels]
         self.linears = nn.ModuleList(Linear(a, b) for a, b in pairwise(widths))
         self.dropout = dropout
@@ -234,6 +253,8 @@ class DGMLP(nn.Module):
         dropout: float = 0.5, stationary: Stationary = "code",
     ) -> None:  # fmt: skip
         super().__init__()
+        check_sizes("DGMLP", least=0, K=K)
+        check_option("DGMLP", "stationary", stationary, ("code", "paper"))
         self.K, self.stationary = K, stationary
         self.transform = ResidualMLP(in_channels, hidden_channels, out_channels, num_layers, dropout)
 

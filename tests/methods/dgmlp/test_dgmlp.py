@@ -208,12 +208,3 @@ def test_the_residual_perceptron_is_the_shared_family_without_hops() -> None:
     ours, family = ResidualMLP(7, 16, 3, num_layers=4).eval(), GCN(7, 16, 3, [0] * 4, residual="res").eval()
     family.load_state_dict(ours.state_dict())
     torch.testing.assert_close(ours(x), family(x, edge_index))
-
-
-def test_errors_say_what_is_wrong() -> None:
-    with pytest.raises(ValueError, match="K: needs a number of hops, 0 or more; got -1"):
-        smoothed_features(PATH_X, PATH, -1)
-    with pytest.raises(ValueError, match='stationary: is "code" or "paper", not \'text\''):
-        stationary_state(PATH_X, PATH, "text")
-    with pytest.raises(ValueError, match="num_layers: needs 1 layer or more; got 0"):
-        DGMLP(7, 16, 3, num_layers=0)

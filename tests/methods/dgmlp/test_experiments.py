@@ -10,7 +10,7 @@ from assay.experiment import Run
 from assay.measure.memory import live_tensor_peak
 from methods.dgmlp import ResidualMLP, smoothed_features
 from methods.dgmlp.baselines import PeerDGMLP
-from methods.dgmlp.experiments import FAMILIES, depth_sweep, hop_sweep, same_protocol, smoothing_levels
+from methods.dgmlp.experiments import FAMILIES, depth_sweep, hop_sweep, smoothing_levels
 from methods.dgmlp.scaling import METHODS, SHAPES, Study, smooth_and_step, stepper
 from methods.dgmlp.training import Recipe, Task, fit_rows, last_accuracy, load_task, row_forward
 from methods.shared.gcn import GCN
@@ -112,14 +112,6 @@ def test_deep_transformation_hurts_where_deep_propagation_does_not() -> None:
     mean = {row.method: row.value for row in run.rows if row.metric == "gradient"}
     for curve in by_epoch:  # the row is the mean over all epochs, the curve shows every fifth
         assert 0 < min(curve.y) < mean[curve.method] < max(curve.y)
-
-
-def test_rows_of_one_protocol_name_every_contender() -> None:
-    run = Run("same_protocol", "quick", seed=0, dataset="csbm_clustered")
-    same_protocol.function(run, sgc_hops=[2])
-    accuracy = {row.method: row.value for row in run.rows if row.metric == "accuracy"}
-    assert set(accuracy) == {"dgmlp", "dgmlp_paper", "uniform", "sgc"}
-    assert min(accuracy.values()) > 80
 
 
 def test_sgc_of_ten_hops_is_smoother_and_not_worse_than_of_one() -> None:
