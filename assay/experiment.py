@@ -18,7 +18,9 @@ import base64
 import hashlib
 import inspect
 import io
+import json
 import random
+import reprlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +31,8 @@ from typing import Any
 
 from assay.errors import JobError, RecordError
 from assay.network import Network
-from assay.record import Artifact, Curve, Row, Scalar, finite_row
+from assay.plain import index, number, printable, scalar, text
+from assay.record import EVIDENCE, Artifact, Curve, Row, Scalar, finite_row, write_atomically
 
 ARTIFACT_LIMIT = 256 * 1024
 RESERVED = ("replicates", "datasets")
@@ -94,10 +97,25 @@ def experiment(
             unknown = set(parameters) - accepted - set(RESERVED)
             if unknown:
                 raise TypeError(f"{function.__name__}, profile {profile}: no parameter {sorted(unknown)[0]!r}")
+            _check_parameters(f"{function.__name__}, profile {profile}", parameters)
         needs = (requires,) if isinstance(requires, str) else tuple(requires)
         return Experiment(function.__name__, function, profiles, needs, timed, timeout, threads)
 
     return declare
+
+
+def _check_parameters(what: str, parameters: dict[str, Any]) -> None:
+    """They are part of a job's fingerprint and of the result, so a file must be able to hold them."""
+    replicates, datasets = parameters.get("replicates", 1), parameters.get("datasets", [])
+    if type(replicates) is not int or replicates < 1:
+        raise ValueError(f"{what}: replicates is {replicates!r}; it is a whole number of at least 1")
+    if not isinstance(datasets, list | tuple) or not all(isinstance(name, str) for name in datasets):
+        raise TypeError(f"{what}: datasets is {datasets!r}; it is a list of names")
+    for name, value in parameters.items():
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{what}: parameter {name!r} cannot be stored: {error}") from None
 
 
 def experiments_of(module: ModuleType) -> dict[str, Experiment]:
@@ -119,32 +137,66 @@ class MethodRows:
     """Where the rows of one method in one setting go: `m["ap"] = 0.93`."""
 
     def __init__(self, run: Run, method: str | None, setting: Mapping[str, Scalar]) -> None:
-        self._run, self._method, self._setting = run, method, dict(setting)
+        self._run = run
+        self.method = None if method is None else text(method, f"{run.experiment}: name of a method")
+        at = [f"{knob}={reprlib.repr(value)}" for knob, value in setting.items()]
+        self._place = printable(", ".join(filter(None, (run.experiment, self.method, *at))))
+        self.setting = {
+            text(knob, f"{self._place}: name of a knob"): scalar(value, f"{self._place}: knob {knob!r}")
+            for knob, value in setting.items()
+        }
 
     def __setitem__(self, metric: str, value: float) -> None:
         self.record(metric, value)
 
     def record(self, metric: str, value: float | None, *, unit: str = "", evidence: str = "measured",
                reason: str | None = None, repeat: int | None = None, rank: int | None = None) -> None:  # fmt: skip
-        """One row. A value that is not finite is stored as missing, with the reason; None needs a reason."""
+        """One row. A value that is not finite is stored as missing, with the reason; None needs a reason.
+
+        Raises RecordError for what a file cannot hold, with the place: a list as value, half of a character in a text.
+        """
+        metric = text(metric, f"{self._place}: name of a metric")
+        what = f"{self._place}: metric {metric!r}"
         if value is None and reason is None:
-            raise RecordError(f"{self._run.experiment}: metric {metric!r} is None without a reason")
-        number = None if value is None else value.item() if hasattr(value, "item") else value
+            raise RecordError(f"{what} is None without a reason")
+        if evidence not in EVIDENCE:
+            raise RecordError(f"{what}, evidence is {evidence!r}; it is one of {', '.join(EVIDENCE)}")
         self._run.rows.append(
-            finite_row(experiment=self._run.experiment, metric=metric, value=number, method=self._method,
-                       setting=self._setting, seed=self._run.seed, rank=rank, repeat=repeat, unit=unit,
-                       evidence=evidence, reason=reason)
+            finite_row(experiment=self._run.experiment, metric=metric, method=self.method, setting=self.setting,
+                       value=None if value is None else number(value, what), seed=self._run.seed,
+                       rank=index(rank, f"{what}, rank"), repeat=index(repeat, f"{what}, repeat"),
+                       unit=text(unit, f"{what}, unit"), evidence=evidence,
+                       reason=None if reason is None else text(reason, f"{what}, reason"))
         )  # fmt: skip
 
     def curve(self, metric: str, *, x: Sequence[float], y: Sequence[float], x_name: str, unit: str = "") -> None:
-        """A metric along the run, such as validation accuracy by epoch. `x` and `y` have equal lengths."""
+        """A metric along the run, such as validation accuracy by epoch. `x` and `y` have equal lengths.
+
+        A y that is not finite is stored as missing; x is finite.
+        """
+        what = f"{self._place}: curve {metric!r}"
         if len(x) != len(y):
-            raise RecordError(f"{self._run.experiment}: curve {metric!r} has {len(x)} x and {len(y)} y")
-        points = [finite_row(experiment="", metric="", value=float(value)).value for value in y]
+            raise RecordError(f"{what} has {len(x)} x and {len(y)} y")
+        along = [float(scalar(number(value, f"{what}, x"), f"{what}, x")) for value in x]
+        points = [finite_row(experiment="", metric="", value=float(number(value, f"{what}, y"))).value for value in y]
+        metric, x_name, unit = text(metric, what), text(x_name, f"{what}, x_name"), text(unit, f"{what}, unit")
         self._run.curves.append(
-            Curve(self._run.experiment, metric, x_name, [float(v) for v in x], points, self._method,
-                  self._setting, self._run.seed, unit)
-        )  # fmt: skip
+            Curve(self._run.experiment, metric, x_name, along, points, self.method, self.setting, self._run.seed, unit)
+        )
+
+
+def _digest(content: bytes, identity: str) -> bytes:
+    return hashlib.sha256(identity.encode() + b"\0" + content).digest()
+
+
+def _intact(path: Path, identity: str) -> bytes | None:
+    """What `cached` stored under this identity, or None where it is not there, or damaged in as little as a bit."""
+    try:
+        stored = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    digest, content = stored[:32], stored[32:]
+    return content if digest == _digest(content, identity) else None
 
 
 @dataclass
@@ -211,11 +263,11 @@ class Run:
         if not self.timed:
             raise JobError(f"experiment {self.experiment}: only @experiment(timed=True) may race")
         atoms = {name: parse_atom(name) for name in contenders}
+        places = {name: self._rows_of(a.name, {**setting, **dict(a.index)}) for name, a in atoms.items()}
         device = self.device if self.device.type == "cuda" else None
         without_energy: dict[str, str] = {}
         for sample in race(dict(contenders), pairs=pairs, warmup=warmup, device=device, energy=EnergyMeter(device)):
-            atom = atoms[sample.name]
-            rows = self._rows_of(atom.name, {**setting, **dict(atom.index)})
+            rows = places[sample.name]
             rows.record("time_s", sample.seconds, unit="s", repeat=sample.repeat)
             if sample.joules is not None:
                 rows.record("energy_j", sample.joules, unit="J", repeat=sample.repeat)
@@ -274,30 +326,33 @@ class Run:
             return build()
         identity = "|".join((self.code, self.profile, str(self.dataset), str(self.seed), key))
         path = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.with_suffix(".lock")):
-            if not path.exists():
+            content = _intact(path, identity)
+            if content is None:
                 seed_everything(self.seed)
-                temporary = path.with_suffix(".tmp")
-                torch.save(build(), temporary)
-                temporary.replace(path)
+                buffer = io.BytesIO()
+                torch.save(build(), buffer)
+                content = buffer.getvalue()
+                write_atomically(path, _digest(content, identity) + content)
             # read back even when just built, so that a resumed run sees the very same object
-            return torch.load(path, weights_only=True, map_location=self.device)
+            return torch.load(io.BytesIO(content), weights_only=True, map_location=self.device)
 
     def artifact(self, name: str, arrays: Mapping[str, Any], *, method: str | None = None, **setting: Scalar) -> None:
         """Keep small arrays for a figure. Raises RecordError above 256 KiB."""
         import numpy as np
 
+        place = self._rows_of(method, setting)
+        found = {text(k, f"{self.experiment}: array of artifact {name!r}"): np.asarray(v) for k, v in arrays.items()}
+        if objects := [k for k, v in found.items() if v.dtype.hasobject]:
+            raise RecordError(f"{self.experiment}: artifact {name!r}: {objects[0]} is no array of numbers")
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{k: np.asarray(v) for k, v in arrays.items()})  # type: ignore[arg-type]
+        np.savez_compressed(buffer, **found)  # type: ignore[arg-type]
         size = buffer.tell()
         if size > ARTIFACT_LIMIT:
             raise RecordError(f"{self.experiment}: artifact {name!r} has {size:,} bytes; at most {ARTIFACT_LIMIT:,}")
         encoded = base64.b64encode(buffer.getvalue()).decode()
-        self.artifacts.append(Artifact(self.experiment, name, encoded, method, self._with_dataset(setting), self.seed))
+        name = text(name, f"{self.experiment}: name of an artifact")
+        self.artifacts.append(Artifact(self.experiment, name, encoded, place.method, place.setting, self.seed))
 
     def _rows_of(self, method: str | None, setting: Mapping[str, Scalar]) -> MethodRows:
-        return MethodRows(self, method, self._with_dataset(setting))
-
-    def _with_dataset(self, setting: Mapping[str, Scalar]) -> dict[str, Scalar]:
-        return dict(setting) if self.dataset is None else {"dataset": self.dataset, **setting}
+        return MethodRows(self, method, setting if self.dataset is None else {"dataset": self.dataset, **setting})

@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 from assay.errors import RecordError
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # a job of schema 1 does not say what made it
+EVIDENCE = ("measured", "counted", "simulated")
 Scalar = bool | int | float | str
 Status = Literal["done", "failed", "timeout", "killed", "untested", "missing"]
 
@@ -76,7 +78,12 @@ class Artifact:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What became of one job."""
+    """What became of one job.
+
+    Attributes:
+        date: when it ended, UTC.
+        origin: what made its rows: commit, dirty or not, machine, and the versions of what its code imports.
+    """
 
     experiment: str
     dataset: str | None
@@ -86,6 +93,8 @@ class JobRecord:
     duration_s: float
     reason: str | None = None
     traceback: str | None = None
+    date: str | None = None
+    origin: dict[str, Any] | None = None
 
 
 def missing_job(experiment: str, dataset: str | None, seed: int, fingerprint: str = "") -> JobRecord:
@@ -134,7 +143,7 @@ class Result:
         return [job for job in self.jobs if job.status in ("failed", "timeout", "killed")]
 
 
-_LISTS: dict[str, Any] = {"jobs": JobRecord, "rows": Row, "curves": Curve, "artifacts": Artifact}
+LISTS: dict[str, Any] = {"jobs": JobRecord, "rows": Row, "curves": Curve, "artifacts": Artifact}
 
 
 def result_path(root: Path, profile: str, slug: str) -> Path:
@@ -144,33 +153,78 @@ def result_path(root: Path, profile: str, slug: str) -> Path:
 def save_result(result: Result, path: Path) -> None:
     """Write atomically, one row a line so that two results can be compared with `diff`.
 
-    The repeats of a race stand in one line: `values[i]` is what `repeat` i measured.
+    The repeats of a race stand in one line: `values[i]` is what `repeat` i measured. What made the jobs stands once, in
+    `origins`; a job gives its place there. Raises RecordError rather than replace a result of a later schema.
     """
+    refuse_later_schema(path)
+    origins: list[dict[str, Any]] = []
     parts = [f' "schema": {SCHEMA}']
     for name, value in vars(result).items():
-        if name in _LISTS:
+        if name in LISTS:
             found = [_without_defaults(item) for item in value]
-            items = ",\n".join("  " + _dumps(item) for item in (_folded(found) if name == "rows" else found))
-            parts.append(f' "{name}": [\n{items}\n ]' if items else f' "{name}": []')
+            if name == "jobs":
+                found = [_with_place(job, origins) for job in found]
+                parts.append(_lines("origins", origins))
+            parts.append(_lines(name, _folded(found) if name == "rows" else found))
         else:
             parts.append(f' "{name}": {_dumps(value)}')
     write_atomically(path, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
-def load_result(path: Path) -> Result:
-    """Read a result file. Raises RecordError where it is damaged or of another schema."""
+def _lines(name: str, items: list[dict[str, Any]]) -> str:
+    lines = ",\n".join("  " + _dumps(item) for item in items)
+    return f' "{name}": [\n{lines}\n ]' if items else f' "{name}": []'
+
+
+def _with_place(job: dict[str, Any], origins: list[dict[str, Any]]) -> dict[str, Any]:
+    if "origin" not in job:
+        return job
+    if job["origin"] not in origins:
+        origins.append(job["origin"])
+    return job | {"origin": origins.index(job["origin"])}
+
+
+def refuse_later_schema(path: Path) -> None:
+    """Raise RecordError where a newer Assay wrote the file: an older one must not replace what it cannot read."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        found = json.loads(path.read_text(encoding="utf-8")).get("schema")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return  # no result at all: it may be replaced
+    if isinstance(found, int) and found > SCHEMA:
+        raise RecordError(_later(path, found))
+
+
+def _later(path: Path, found: int) -> str:
+    return (
+        f"{path}: is of schema {found}, written by a newer Assay; this one knows schema {SCHEMA} and leaves it alone. "
+        "Update this checkout, or move the file away"
+    )
+
+
+def load_result(path: Path) -> Result:
+    """Read a result file. Raises RecordError, which names the field, where it is damaged or of another schema."""
+    from assay.reading import result_of
+
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = json.loads(text, parse_constant=_no_number)
+        if "\\ud" in text or "\\uD" in text:  # half of a character can be written so, and not be printed
+            _dumps(data).encode()
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: cannot be read as a result: {error}; delete it and run the paper again") from error
-    if not isinstance(data, dict) or data.pop("schema", None) != SCHEMA:
+    schema = data.pop("schema", None) if isinstance(data, dict) else None
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise RecordError(_later(path, schema))
+    if schema not in READABLE:
         raise RecordError(f"{path}: is not a result of schema {SCHEMA}; run the paper again")
     try:
-        data["rows"] = [row for line in data["rows"] for row in _unfolded(line)]
-        fields: dict[str, Any] = {k: [_LISTS[k](**i) for i in v] if k in _LISTS else v for k, v in data.items()}
-        return Result(**fields)
-    except (TypeError, KeyError) as error:
+        return result_of(data)
+    except ValueError as error:
         raise RecordError(f"{path}: {error}; run the paper again") from error
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -190,16 +244,9 @@ def _folded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return lines
 
 
-def _unfolded(line: dict[str, Any]) -> list[dict[str, Any]]:
-    if "values" not in line:
-        return [line]
-    rest = {name: value for name, value in line.items() if name != "values"}
-    return [rest | {"value": value, "repeat": repeat} for repeat, value in enumerate(line["values"])]
-
-
 def _without_defaults(item: Any) -> dict[str, Any]:
     optional: dict[str, Any] = {"method": None, "setting": {}, "seed": None, "rank": None, "repeat": None, "unit": "",
-                "evidence": "measured", "reason": None, "traceback": None}  # fmt: skip
+                "evidence": "measured", "reason": None, "traceback": None, "date": None, "origin": None}  # fmt: skip
     return {k: v for k, v in asdict(item).items() if k not in optional or v != optional[k]}
 
 
@@ -207,7 +254,7 @@ def _dumps(value: Any) -> str:
     return json.dumps(value, allow_nan=False, ensure_ascii=False, sort_keys=False)
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Temporary file in the same folder, fsync, rename: a reader sees the old file or the new one, never half."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,9 +262,9 @@ def write_atomically(path: Path, text: str) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from error
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, 0o644)  # mkstemp keeps its files to their owner; results are for everyone
-            file.write(text)
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

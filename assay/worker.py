@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ from assay.errors import DataError, JobError, RecordError
 from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
 from assay.network import network_reason
+from assay.plain import printable
 from assay.processes import die_with_parent, set_threads
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
 
@@ -83,22 +85,34 @@ class Outcome:
 
 
 def load_outcome(job: Job) -> Outcome | None:
-    """What the job's file says, or None. A damaged file counts as not run."""
+    """What the job's file says, or None. A damaged file counts as not run, and so does another job's under this name.
+
+    The first line is the checksum of the rest, so that not one bit of it can have changed.
+    """
     try:
-        data = json.loads(job.path.read_text(encoding="utf-8"))
-        return Outcome(
+        checksum, _, content = job.path.read_bytes().partition(b"\n")
+        if checksum != _checksum(content):
+            return None
+        data = json.loads(content)
+        found = Outcome(
             JobRecord(**data["record"]),
             [Row(**row) for row in data["rows"]],
             [Curve(**curve) for curve in data["curves"]],
             [Artifact(**artifact) for artifact in data["artifacts"]],
             data["claims"],
         )
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    return found if found.record.fingerprint == job.fingerprint else None
 
 
 def save_outcome(job: Job, found: Outcome) -> None:
-    write_atomically(job.path, json.dumps(asdict(found), allow_nan=False) + "\n")
+    content = json.dumps(asdict(found), allow_nan=False).encode() + b"\n"
+    write_atomically(job.path, _checksum(content) + b"\n" + content)
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).hexdigest().encode()
 
 
 def work(job: Job) -> None:
@@ -133,9 +147,10 @@ def _run(job: Job) -> Outcome:
             reason = _only_untested(run.rows)
         status = "untested" if reason else "done"
     except DataError as error:
-        status, reason = "untested", f"data missing: {error}"
+        status, reason = "untested", printable(f"data missing: {error}")
     except Exception as error:  # whatever an experiment raises is its finding, and stops no other job
-        status, reason, trace = "failed", f"{type(error).__name__}: {error}", traceback.format_exc()
+        status, reason = "failed", printable(f"{type(error).__name__}: {error}")
+        trace = printable(traceback.format_exc())
     signal.alarm(0)
     record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint,
                        round(time.perf_counter() - start, 3), reason, trace)  # fmt: skip

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,95 @@ def test_nan_never_reaches_the_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"schema": 2}', "[]", '{"schema": 1, "unknown": 1}'])
+def test_what_made_the_jobs_stands_once_in_the_file(tmp_path: Path) -> None:
+    ours, theirs = {"cpu": "x", "versions": {"numpy": "2"}}, {"cpu": "y", "versions": {"numpy": "2"}}
+    jobs = [
+        replace(result().jobs[0], seed=seed, origin=dict(origin)) for seed, origin in enumerate((ours, theirs, ours))
+    ]
+    save_result(replace(result(), jobs=jobs), tmp_path / "r.json")
+    assert load_result(tmp_path / "r.json").jobs == jobs
+    assert (tmp_path / "r.json").read_text().count('"numpy"') == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        ("jobs", "none", "jobs is 'none'"),
+        ("jobs", [3], r"jobs\[0\] is 3"),
+        ("jobs.0.seed", "x", r"jobs\[0\].seed is 'x', not int"),
+        ("jobs.0.status", "won", r"jobs\[0\].status is 'won', not done"),
+        ("jobs.0.duration_s", None, r"jobs\[0\].duration_s is None, not float"),
+        ("jobs.0.origin", 7, r"jobs\[0\].origin is 7, no place in origins"),
+        ("jobs.0.colour", "red", r"jobs\[0\].colour is 'red', not a known field"),
+        ("rows", {}, "rows is {}"),
+        ("rows.0", None, r"rows\[0\] is None, no object"),
+        ("rows.0", {"experiment": "toy", "metric": "m"}, r"rows\[0\] has no value"),
+        ("rows.0.value", "0.5", r"rows\[0\].value is '0.5', not float or int or null"),
+        ("rows.0.value", True, r"rows\[0\].value is True"),
+        ("rows.0.setting", [1], r"rows\[0\].setting is \[1\], not dict"),
+        ("rows.0.setting.depth", [2], r"rows\[0\].setting is .*its values are numbers, texts and truth values"),
+        ("rows.1.evidence", "guessed", r"rows\[1\].evidence is 'guessed', not measured, counted, simulated"),
+        ("rows.0.repeat", 0.5, r"rows\[0\].repeat is 0.5"),
+        ("rows.0.values", "abc", r"rows\[0\].values is 'abc', no list of numbers"),
+        ("rows.0.values", [1.0, None], r"rows\[0\].values is .*no list of numbers"),
+        ("rows.0.metric", "\ud800", "cannot be read as a result"),
+        ("curves", [{"experiment": "toy"}], r"curves\[0\] has no metric"),
+        ("curves", [{"x": 1}], r"curves\[0\].x is 1, not list"),
+        ("artifacts", [{"name": 1}], r"artifacts\[0\].name is 1, not str"),
+        ("replicates", [], r"replicates is \[\], not dict"),
+        ("replicates.toy", "3", "replicates.toy is '3'"),
+        ("replicates.toy", 0, "replicates.toy is 0"),
+        ("parameters.toy", [], r"parameters.toy is \[\]"),
+        ("parameters.toy", {"datasets": "cora"}, "parameters.toy is"),
+        ("provenance", None, "provenance is None"),
+        ("claims", None, "claims is None"),
+        ("paper", 3, "paper is 3, not str"),
+        ("unknown", 1, "unknown field 'unknown'"),
+    ],
+)
+def test_a_result_edited_by_hand_is_refused_with_the_field(tmp_path: Path, field: str, value: Any, named: str) -> None:
+    save_result(result(), tmp_path / "r.json")
+    node = data = json.loads((tmp_path / "r.json").read_text())
+    *parents, last = field.split(".")
+    for name in parents:
+        node = node[int(name)] if isinstance(node, list) else node[name]
+    node[int(last) if isinstance(node, list) else last] = value
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(RecordError, match=rf"r\.json: .*{named}.*run the paper again"):
+        load_result(tmp_path / "r.json")
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_refused_in_a_file_too(tmp_path: Path, value: str) -> None:
+    save_result(result(), tmp_path / "r.json")
+    whole = (tmp_path / "r.json").read_text()
+    (tmp_path / "r.json").write_text(whole.replace('"value": 0.5', f'"value": {value}'))
+    with pytest.raises(RecordError, match=r"(no JSON|value is inf, which is not finite).*run the paper again"):
+        load_result(tmp_path / "r.json")
+
+
+def test_a_result_of_schema_1_is_read(tmp_path: Path) -> None:
+    save_result(result(), tmp_path / "r.json")
+    now = (tmp_path / "r.json").read_text()
+    assert '"schema": 2' in now
+    (tmp_path / "r.json").write_text(now.replace('"schema": 2', '"schema": 1'))
+    assert load_result(tmp_path / "r.json") == result()
+
+
+def test_a_result_of_a_later_schema_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    later = '{"schema": 3, "measured": "otherwise"}'
+    (tmp_path / "r.json").write_text(later)
+    for attempt in (load_result, lambda path: save_result(result(), path)):
+        with pytest.raises(RecordError, match=r"schema 3, written by a newer Assay; this one knows schema 2.*Update"):
+            attempt(tmp_path / "r.json")
+    assert (tmp_path / "r.json").read_text() == later
+    for damage in ("", "[3]", '{"schema": "x"}'):
+        (tmp_path / "r.json").write_text(damage)
+        save_result(result(), tmp_path / "r.json")
+        assert load_result(tmp_path / "r.json") == result()
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"schema": 0}', "[]", '{"schema": 1, "unknown": 1}', "[" * 100_000])
 def test_a_damaged_result_is_refused_with_what_to_do(tmp_path: Path, damage: str) -> None:
     (tmp_path / "r.json").write_text(damage)
     with pytest.raises(RecordError, match=r"r\.json.*run the paper again"):
