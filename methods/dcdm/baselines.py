@@ -10,6 +10,7 @@ numpy vectors.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +21,10 @@ import torch
 from scipy.sparse.linalg import splu
 from torch import Tensor
 
-from methods.dcdm.dcdm import Direction, Solution, dot, norm
+from methods.dcdm.dcdm import Direction, Solution, dot, norm, scaled, times_power_of_two
 from methods.dcdm.lanczos import SMALLEST, ritz
 from methods.dcdm.poisson import Poisson
+from methods.shared.checks import check_numbers, check_sizes
 
 Preconditioner = Callable[[Any], Any]
 STALLED = 100  # iterations without a new least residual after which `one_shot` gives up
@@ -34,14 +36,21 @@ def cg(A: Any, b: Any, *, tol: float = 1e-4, max_iterations: int = 5000) -> Solu
 
 
 def pcg(A: Any, b: Any, precondition: Preconditioner, *, tol: float = 1e-4, max_iterations: int = 5000) -> Solution:
-    """Preconditioned conjugate gradients. precondition: r -> M^{-1} r, M symmetric and positive definite."""
-    return _pcg(A, b, b * 0.0, b, precondition, lambda z: z, tol, max_iterations)
+    """Preconditioned conjugate gradients. precondition: r -> M^{-1} r, linear, M symmetric and positive definite.
+
+    Stops and refuses as `methods.dcdm.dcdm.solve` does.
+    """
+    return _pcg(A, b, lambda b: (b * 0.0, b), precondition, lambda z: z, tol, max_iterations)
 
 
-def _pcg(A: Any, b: Any, x: Any, r: Any, precondition: Preconditioner, deflate: Callable[[Any], Any], tol: float,
-         max_iterations: int) -> Solution:  # fmt: skip
-    """From x with residual r; every preconditioned residual goes through `deflate`."""
+def _pcg(A: Any, b: Any, start: Callable[[Any], tuple[Any, Any]], precondition: Preconditioner,
+         deflate: Callable[[Any], Any], tol: float, max_iterations: int) -> Solution:  # fmt: skip
+    """start: b -> x_0 and its residual. Every preconditioned residual goes through `deflate`."""
+    check_numbers("pcg", least=0.0, tol=tol)
+    check_sizes("pcg", least=0, max_iterations=max_iterations)
+    b, power = scaled(b)
     size = norm(b)
+    x, r = start(b)
     found = Solution(x, [norm(r) / size if size > 0 else 0.0])
     p, rz = None, 0.0
     while found.residuals[-1] > tol and found.iterations < max_iterations:
@@ -50,10 +59,14 @@ def _pcg(A: Any, b: Any, x: Any, r: Any, precondition: Preconditioner, deflate: 
         z = deflate(z)
         p = z if p is None else z + (rz / before) * p
         Ap = A @ p
-        alpha = rz / dot(p, Ap)
+        curvature = dot(p, Ap)
+        if not 0 < curvature < math.inf:
+            break
+        alpha = rz / curvature
         found.x = found.x + alpha * p
         r = r - alpha * Ap
         found.residuals.append(norm(r) / size)
+    found.x = times_power_of_two(found.x, power)
     found.converged = found.residuals[-1] <= tol
     return found
 
@@ -77,9 +90,11 @@ class Deflation:
         self.inverse = inv(self.Z @ self.AZ.T)
 
     def solve(self, b: Any, *, tol: float = 1e-4, max_iterations: int = 5000) -> Solution:
+        return _pcg(self.A, b, self._start, self.precondition, self._deflate, tol, max_iterations)
+
+    def _start(self, b: Any) -> tuple[Any, Any]:
         c = self.inverse @ (self.Z @ b.ravel())
-        x, r = (c @ self.Z).reshape(b.shape), b - (c @ self.AZ).reshape(b.shape)
-        return _pcg(self.A, b, x, r, self.precondition, self._deflate, tol, max_iterations)
+        return (c @ self.Z).reshape(b.shape), b - (c @ self.AZ).reshape(b.shape)
 
     def _deflate(self, z: Any) -> Any:
         return z - ((self.inverse @ (self.AZ @ z.ravel())) @ self.Z).reshape(z.shape)
@@ -146,8 +161,9 @@ def one_shot(A: Any, b: Any, direction: Direction, *, tol: float = 1e-4, max_ite
 
     Stops where the residual is 1e6 times what it was at first, or 100 iterations have brought no lower one.
     """
+    b, power = scaled(b)
     size = norm(b)
-    found, r = Solution(b * 0.0, [1.0]), b
+    found, r = Solution(b * 0.0, [1.0 if size > 0 else 0.0]), b
     least, since = 1.0, 0
     while tol < found.residuals[-1] < 1e6 and found.iterations < max_iterations and since < STALLED:
         found.x = found.x + norm(r) * direction(r / norm(r))
@@ -155,5 +171,6 @@ def one_shot(A: Any, b: Any, direction: Direction, *, tol: float = 1e-4, max_ite
         found.residuals.append(norm(r) / size)
         since = 0 if found.residuals[-1] < least else since + 1
         least = min(least, found.residuals[-1])
+    found.x = times_power_of_two(found.x, power)
     found.converged = found.residuals[-1] <= tol
     return found

@@ -13,6 +13,10 @@ The line search is exact, so the error's A-norm never grows, whatever f says; an
 true A is in every step: a network that was trained on an empty box still converges on domains that it has never seen.
 With f(r) = r the iteration is CG.
 
+Ours: where d_k is of no use (orthogonal to the residual, spanned by past directions, or NaN) the residual itself, made
+conjugate, takes its place; the released code has no such fallback, and may stagnate there. `Solution.fallbacks` counts
+them.
+
 Training minimises what is left of r after one step (`loss`), over right-hand sides alone: there are no solutions to
 learn from.
 """
@@ -30,6 +34,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.dcdm.poisson import Poisson
+from methods.shared.checks import check_numbers, check_sizes
 
 Direction = Callable[[Any], Any]
 USELESS = 1e-6  # |r'd| / (||r|| ||d||) below which a direction is of no use
@@ -39,9 +44,9 @@ USELESS = 1e-6  # |r'd| / (||r|| ||d||) below which a direction is of no use
 class Solution:
     """What a solver returns.
 
-    x: the solution. residuals: ||r_k|| / ||b|| for k = 0, 1, ... converged: whether the last is <= tol. fallbacks:
-    iterations in which the direction was of no use, orthogonal to the residual or spanned by past ones, and the
-    residual itself was taken.
+    x: the solution. residuals: ||r_k|| / ||b|| for k = 0, 1, ... (0 for b = 0). converged: whether the last is <= tol.
+    fallbacks: iterations in which the direction was of no use, orthogonal to the residual or spanned by past ones, and
+    the residual itself was taken.
     """
 
     x: Any
@@ -61,40 +66,84 @@ def solve(A: Any, b: Any, direction: Direction, *, tol: float = 1e-4, max_iterat
     Args:
         A: symmetric, positive semi-definite; anything for which `A @ x` has the shape of x: a `Poisson` and tensors of
             its grid, a scipy matrix and numpy vectors, a matrix of torch. Take float64: float32 stalls near 1e-6.
-        b: in the range of A. direction: f, from a residual of norm 1 to a direction of the same shape, of any scale.
-        memory: s, the number of past directions that a new one is made conjugate to; None for all of them.
+        b: in the range of A, of any size. direction: f, from a residual of norm 1 to a direction of the same shape, of
+            any scale.
+        memory: s, the number of past directions that a new one is made conjugate to; None for all of them. With more
+            than the paper's two this is done twice, for one pass loses their orthogonality to rounding.
         callback: called with x after every iteration.
+
+    It stops, not converged, where d'Ad is not above 0: A is not positive there, or NaN, or only rounding is left.
+
+    Raises:
+        ValueError: b is empty or not finite, f's result has another shape, or an option is out of range.
     """
+    check_numbers("solve", least=0.0, tol=tol)
+    check_sizes("solve", least=0, max_iterations=max_iterations, **({} if memory is None else {"memory": memory}))
+    b, power = scaled(b)
     found = Solution(b * 0.0)
     r, size = b, norm(b)
+    passes = 1 if memory is not None and memory <= 2 else 2
     past: deque[tuple[Any, Any, float]] = deque(maxlen=memory)  # d_i, A d_i, d_i' A d_i
     found.residuals.append(1.0 if size > 0 else 0.0)
     while found.residuals[-1] > tol and found.iterations < max_iterations:
         proposed = direction(r / norm(r))
-        d = conjugate(proposed, past)
+        if proposed.shape != r.shape:
+            raise ValueError(
+                f"solve: a direction has the residual's shape {tuple(r.shape)}, got {tuple(proposed.shape)}"
+            )
+        proposed = times_power_of_two(proposed, -exponent(proposed))
+        d = conjugate(proposed, past, passes)
         # what is left of a proposal that past directions span is noise, of any angle: so its own norm counts too; and
         # written like this, NaN is useless as well
         if not abs(dot(r, d)) > USELESS * norm(r) * max(norm(d), norm(proposed)):
-            d = conjugate(r / norm(r), past)
+            d = conjugate(r / norm(r), past, passes)
             found.fallbacks += 1
         Ad = A @ d
         curvature = dot(d, Ad)
+        if not 0 < curvature < math.inf:
+            break
         found.x = found.x + (dot(r, d) / curvature) * d
         r = b - A @ found.x
         found.residuals.append(norm(r) / size)
         past.append((d, Ad, curvature))
         if callback:
-            callback(found.x)
+            callback(times_power_of_two(found.x, power))
+    found.x = times_power_of_two(found.x, power)
     found.converged = found.residuals[-1] <= tol
     return found
 
 
-def conjugate(d: Any, past: Iterable[tuple[Any, Any, float]]) -> Any:
-    """d made A-orthogonal to past directions, which are so to one another; all coefficients are from the raw d."""
-    coefficients = [dot(d, Ad) / curvature for _, Ad, curvature in past]
-    for c, (other, _, _) in zip(coefficients, past, strict=True):
-        d = d - c * other
+def conjugate(d: Any, past: Iterable[tuple[Any, Any, float]], passes: int = 1) -> Any:
+    """d made A-orthogonal to past directions, which are so to one another; a pass's coefficients are all from one d."""
+    for _ in range(passes):
+        coefficients = [dot(d, Ad) / curvature for _, Ad, curvature in past]
+        for c, (other, _, _) in zip(coefficients, past, strict=True):
+            d = d - c * other
     return d
+
+
+def scaled(b: Any) -> tuple[Any, int]:
+    """b / 2^k and k, the largest entry between 1/2 and 1: squares neither vanish nor overflow, and no digit changes.
+
+    Raises ValueError where b is empty or an entry is not finite.
+    """
+    if 0 in b.shape:
+        raise ValueError(f"the right-hand side is empty, of shape {tuple(b.shape)}")
+    if not math.isfinite(float(abs(b).max())):
+        raise ValueError("the right-hand side has entries that are NaN or infinite; nothing solves it")
+    k = exponent(b)
+    return times_power_of_two(b, -k), k
+
+
+def exponent(v: Any) -> int:
+    """k with 2^(k-1) <= max |v| < 2^k; 0 where that is 0 or not finite."""
+    largest = float(abs(v).max())
+    return math.frexp(largest)[1] if math.isfinite(largest) else 0
+
+
+def times_power_of_two(v: Any, k: int) -> Any:
+    """v 2^k, in two steps, for 2^k alone may be out of range."""
+    return v if k == 0 else v * 2.0 ** (k // 2) * 2.0 ** (k - k // 2)
 
 
 def dot(x: Any, y: Any) -> float:
@@ -136,7 +185,19 @@ def train(network: nn.Module, A: Poisson, vectors: Tensor, *, steps: int, batch_
 
     vectors: (count, *shape), right-hand sides of norm 1 (`training_vectors`). The network keeps the weights of the
     pass over them with the lowest mean loss. Gradients are cut to norm 1: a step near f'Af = 0 would undo the rest.
+    (The released code has Adam at a constant 1e-4, does not cut, and saves every pass.)
+
+    Raises:
+        ValueError: the vectors are none, not finite or not of A's grid, or an option is out of range.
+        FloatingPointError: a gradient is not finite.
     """
+    check_sizes("train", steps=steps, batch_size=batch_size)
+    check_numbers("train", above=0.0, lr=lr)
+    if not len(vectors) or vectors.shape[1:] != A.shape or not bool(vectors.isfinite().all()):
+        bad = int((~vectors.isfinite()).sum())
+        raise ValueError(
+            f"train: vectors are (count, *{A.shape}), finite; got {tuple(vectors.shape)}, {bad} entries NaN or infinite"
+        )
     A = A.to(dtype=torch.float32)
     network.train()
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
@@ -150,7 +211,10 @@ def train(network: nn.Module, A: Poisson, vectors: Tensor, *, steps: int, batch_
             optimizer.zero_grad()
             value = loss(A, r, A.project(network(r)), line_search)
             value.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            if not bool(nn.utils.clip_grad_norm_(network.parameters(), 1.0).isfinite()):
+                raise FloatingPointError(
+                    f"train: the gradient of step {len(losses)} is not finite; take a lower lr than {lr}"
+                )
             optimizer.step()
             schedule.step()
             losses.append(float(value.detach()))

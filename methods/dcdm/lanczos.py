@@ -10,16 +10,19 @@ smooth parts, which iterative solvers are slow at, weigh nine times as much, and
 has m = 10,000 and 500 in place of m/20, the same share.)
 
 In finite precision the basis loses its orthogonality, and copies of the same eigenvector ("ghosts") would be counted
-as several: every step is orthogonalised against the whole basis, twice.
+as several: every step is orthogonalised against the whole basis, twice (in the released code once).
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from methods.dcdm.poisson import Poisson
+from methods.shared.checks import check_sizes
 
 SMALLEST = 1e-8  # Ritz values below belong to the null space
 EMPHASIS, SHIFT = 9.0, 0.05
@@ -29,8 +32,11 @@ def lanczos(A: Poisson | Tensor, start: Tensor, steps: int) -> tuple[Tensor, Ten
     """Basis (m, n) with orthonormal rows, diagonal (m,) and off-diagonal (m - 1,) of T, for m <= `steps`.
 
     A: anything for which `A @ x` has the shape of x. start: not zero, with n entries in any shape; dtype and device are
-    taken from it. m is smaller than `steps` where the Krylov space ends before.
+    taken from it. m is smaller than `steps` where the Krylov space ends before. Raises ValueError where it is 0 or NaN.
     """
+    check_sizes("lanczos", steps=steps)
+    if not 0 < float(start.norm()) < math.inf:
+        raise ValueError(f"lanczos: start is a finite vector other than 0; got norm {float(start.norm())}")
     basis = torch.zeros(min(steps, start.numel()), start.numel(), dtype=start.dtype, device=start.device)
     basis[0] = start.flatten() / start.norm()
     diagonal, off = [], []
@@ -58,6 +64,7 @@ def ritz(A: Poisson | Tensor, start: Tensor, steps: int) -> tuple[Tensor, Tensor
 
 def training_vectors(A: Poisson, count: int, steps: int, generator: torch.Generator) -> Tensor:
     """(count, *shape) float32 right-hand sides of norm 1, on A's device. steps: m, at most the number of unknowns."""
+    check_sizes("training_vectors", count=count, steps=steps)
     noise = torch.randn(A.shape, generator=generator, dtype=torch.float64).to(A.device, A.dtype)
     values, vectors = ritz(A, A @ noise, min(steps, A.unknowns))
     vectors = vectors[(values >= SMALLEST).to(A.device)].flatten(1)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.shared.checks import check_option, check_sizes
+
 # The paper's two models: pairs of convolutions at the fine level, the coarse level, and after up-sampling.
 LAYOUTS = {64: dict(fine=1, coarse=3, up=2), 128: dict(fine=2, coarse=5, up=3)}
 
@@ -31,6 +33,9 @@ class DirectionNet(nn.Module):
 
     def __init__(self, dim: int = 3, layout: int = 64, channels: int = 16) -> None:
         super().__init__()
+        check_option("DirectionNet", "dim", dim, (2, 3))
+        check_option("DirectionNet", "layout", layout, LAYOUTS)
+        check_sizes("DirectionNet", channels=channels)
         conv = {2: nn.Conv2d, 3: nn.Conv3d}[dim]
         pairs = LAYOUTS[layout]
 
@@ -56,7 +61,9 @@ class DirectionNet(nn.Module):
         return torch.channels_last if self.dim == 2 else torch.channels_last_3d
 
     def forward(self, r: Tensor) -> Tensor:
-        if any(side % 2 for side in r.shape[1:]):
+        if r.dim() != self.dim + 1 or not r.is_floating_point():
+            raise ValueError(f"the network takes floats (batch, {self.dim} sides); got {r.dtype}, {tuple(r.shape)}")
+        if any(side % 2 or not side for side in r.shape[1:]):
             raise ValueError(f"the network halves the grid: sides have to be even, got {tuple(r.shape[1:])}")
         x = self.first(r.unsqueeze(1).to(memory_format=self._layout))
         a = F.relu(self.fine[0](x))

@@ -19,6 +19,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from methods.shared.checks import check_option, check_sizes
+
 FLUID, AIR, SOLID = 0, 1, 2
 
 
@@ -40,6 +42,9 @@ class Poisson:
     ) -> None:
         if cells.dim() not in (2, 3):
             raise ValueError(f"a grid has 2 or 3 dimensions, got cells of shape {tuple(cells.shape)}")
+        if cells.is_floating_point() or not cells.numel() or not bool(((cells >= FLUID) & (cells <= SOLID)).all()):
+            raise ValueError(f"cells are integers FLUID ({FLUID}), AIR ({AIR}) or SOLID ({SOLID}), one at least; got "
+                             f"{cells.dtype} of shape {tuple(cells.shape)}, {cells.unique().tolist()[:9]}")  # fmt: skip
         if outside not in (AIR, SOLID):
             raise ValueError(f"outside of the box is AIR ({AIR}) or SOLID ({SOLID}), got {outside}")
         self.cells, self.outside, self.dtype, self.device = cells.cpu(), outside, dtype, torch.device(device)
@@ -66,6 +71,8 @@ class Poisson:
 
     def __matmul__(self, p: Tensor) -> Tensor:
         """(..., *shape) -> (..., *shape), zero off the fluid. Differentiable: its own adjoint, for A is symmetric."""
+        if p.shape[-self.dim :] != self.shape:
+            raise ValueError(f"A acts on grids of {self.shape} cells; got a tensor of shape {tuple(p.shape)}")
         return _Apply.apply(p, self) if p.requires_grad else self._apply(p)
 
     def _apply(self, p: Tensor) -> Tensor:
@@ -188,6 +195,8 @@ SYSTEMS: dict[str, tuple[str, int, int]] = {
 
 def system(name: str, size: int, dim: int = 2, device: torch.device | str = "cpu") -> Poisson:
     """One of SYSTEMS on a grid of size^dim cells, float64. "sealed" has solid walls all around: A is singular."""
+    check_sizes("system", size=size)
+    check_option("system", "dim", dim, (2, 3))
     if name not in SYSTEMS:
         raise ValueError(f"no system {name!r}; there are {', '.join(SYSTEMS)}")
     obstacle, made_of, outside = SYSTEMS[name]
@@ -221,7 +230,7 @@ def right_hand_side(A: Poisson, name: str, generator: torch.Generator) -> Tensor
     """
     if name == "noise":
         b = A.project(torch.randn(A.shape, generator=generator, dtype=torch.float64).to(A.device, A.dtype))
-        return b / b.norm()
+        return _unit(b)
     velocity = [torch.zeros(faces.shape, dtype=torch.float64) for faces in A._open]
     if name == "blob":
         centre = 0.25 + 0.5 * torch.rand(A.dim, generator=generator, dtype=torch.float64)
@@ -235,8 +244,14 @@ def right_hand_side(A: Poisson, name: str, generator: torch.Generator) -> Tensor
             velocity[along] += torch.cos(torch.pi * waves * _face_centres(A, along) + phase).prod(-1)
     else:
         raise ValueError(f"no right-hand side {name!r}; there are {', '.join(RIGHT_HAND_SIDES)}")
-    b = A.divergence(velocity)
-    return b / b.norm()
+    return _unit(A.divergence(velocity))
+
+
+def _unit(b: Tensor) -> Tensor:
+    size = b.norm()
+    if not size > 0:
+        raise ValueError("the right-hand side is 0 everywhere: the grid has too little fluid for it")
+    return b / size
 
 
 def _face_centres(A: Poisson, along: int) -> Tensor:
