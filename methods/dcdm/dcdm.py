@@ -170,8 +170,10 @@ def loss(A: Poisson, r: Tensor, f: Tensor, line_search: bool = True) -> Tensor:
 
     r, f: (batch, *shape), ||r|| = 1. alpha is the step that is best in the A-norm, as in `solve`; the best one for the
     residual's norm would be r'Af / ||Af||^2. The gradient goes through alpha. Without `line_search` alpha is 1: the
-    loss of a network that is to solve the system by itself.
+    loss of a network that is to solve the system by itself. Raises ValueError where shapes differ.
     """
+    if r.shape != f.shape or r.dim() < 2:
+        raise ValueError(f"loss: r and f are (batch, *grid), alike; got {tuple(r.shape)} and {tuple(f.shape)}")
     Af = A @ f
     if line_search:
         alpha = (r * f).flatten(1).sum(1) / (f * Af).flatten(1).sum(1)

@@ -263,7 +263,8 @@ def seconds_gpu(run: Run, training: dict[str, Any], cases: list[tuple[str, int, 
         race_solvers(run, network, grid, digits, pairs, size=size, system=name)
         b = grid.right_hand_sides(run.seed)["modes"]
         for method, solver in (("dcdm", grid.dcdm(network)), ("cg", grid.classical("cg", b))):
-            run.memory(method, partial(solver, b=b, tol=10.0**-digits), size=size, system=name, digits=digits)
+            solve = partial(solver, b=grid.vector(b), tol=10.0**-digits)
+            run.memory(method, solve, size=size, system=name, digits=digits)
 
 
 def race_solvers(run: Run, network: DirectionNet, grid: Grid, digits: int, pairs: int, **setting: Any) -> None:

@@ -61,8 +61,9 @@ class DirectionNet(nn.Module):
         return torch.channels_last if self.dim == 2 else torch.channels_last_3d
 
     def forward(self, r: Tensor) -> Tensor:
-        if r.dim() != self.dim + 1 or not r.is_floating_point():
-            raise ValueError(f"the network takes floats (batch, {self.dim} sides); got {r.dtype}, {tuple(r.shape)}")
+        if r.dim() != self.dim + 1 or r.dtype != self.first.weight.dtype:
+            raise ValueError(f"the network takes {self.first.weight.dtype} of {self.dim} dimensions and the batch; got "
+                             f"{r.dtype} of shape {tuple(r.shape)}")  # fmt: skip
         if any(side % 2 or not side for side in r.shape[1:]):
             raise ValueError(f"the network halves the grid: sides have to be even, got {tuple(r.shape[1:])}")
         x = self.first(r.unsqueeze(1).to(memory_format=self._layout))
