@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import assay
-from assay.card import load_card
 from assay.experiment import Experiment, Run, experiments_of
 
 CLOCKS = ("wall_s", "time_s", "energy_j", "rss_bytes")
@@ -68,25 +67,6 @@ def assert_blind(
         assert not seen, f"{slug} {name} has seen the test data: {sorted(map(str, seen))[:5]}"
         assert changed, f"{slug} {name}: no test metric changed, so the permutation does not reach the test data"
     return runs
-
-
-def assert_claims_find_rows(slug: str, runs: Mapping[str, Run], smaller: Collection[str] = ()) -> None:
-    """Every method and metric of every part of every claim has rows, in the setting that the claim is about.
-
-    Args:
-        runs: experiment -> a small run of it, for every experiment of a claim that is not untested.
-        smaller: knobs (a size, a depth, a data set) whose values are others in a small run.
-    """
-    for name, claim in load_card(assay.ROOT / "methods" / slug / "paper.yaml").claims.items():
-        for test in claim.tests() if claim.untested is None else ():
-            rows = runs[test.experiment or ""].rows
-            for atom in test.expression().atoms():
-                at = {**test.where, **dict(atom.index)}
-                method, metric = (None if atom.name == "value" else atom.name), atom.metric or test.metric
-                hits = [row for row in rows if (row.method, row.metric) == (method, metric)]
-                hits = [row for row in hits if all(k in row.setting if k in smaller else row.setting.get(k) == v
-                                                   for k, v in at.items())]  # fmt: skip
-                assert any(row.value is not None for row in hits), f"{slug} {name}: no row of {metric} for {atom}, {at}"
 
 
 def _rows(run: Run) -> dict[tuple[Any, ...], Any]:
