@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import nct, t
 
-from assay.card import Test
+from assay.acceptance import Test
 from assay.expression import parse
 from assay.verdict import claim, regions, stats
-from assay.verdict.decide import Outcome
+from assay.verdict import rate as rates
 from assay.verdict.link import ratio_form
+from assay.verdict.outcome import Outcome
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, REPRODUCED
 
 Array = NDArray[np.float64]
@@ -64,7 +65,8 @@ def calibrate(trials: int = TRIALS) -> list[Cell]:
         trials: simulated claims in a cell. Fewer widen the allowed ranges by the square root.
     """
     simulation = _Simulation(trials)
-    groups = (_effects, _trends, _reductions, _composites, _conjunctions, _around, _heavy_tails, _medians, _powers)
+    groups = (_effects, _trends, _reductions, _composites, _conjunctions, _around, _heavy_tails, _medians, _rates,
+              _powers)  # fmt: skip
     return [cell for group in groups for cell in group(simulation)]
 
 
@@ -238,6 +240,17 @@ def _medians(s: _Simulation) -> Iterator[Cell]:
         low, high = stats.median_interval(np.minimum(x, limit), np.where(censored, np.inf, x), axis=1)
         words = regions.effect(*regions.oriented(low, high, -1), 0.0, -FAR, -FAR)
         yield s.bounded(name, n, words, REPRODUCED)
+
+
+def _rates(s: _Simulation) -> Iterator[Cell]:
+    """Counts of violations at exactly the rate of the bar."""
+    for trials, rate in ((30, 0.2), (100, 0.05), (400, 0.5)):
+        for bar in (f"<= {rate}", f">= {rate}"):
+            name = f"rate {bar} of {trials} trials, at the bar"
+            missed = s.stream(name, trials).binomial(trials, rate, size=s.trials)
+            words, _, _ = rates.judge_rate(Test(bar=bar), missed, trials)  # type: ignore[arg-type]
+            yield s.bounded(f"{name}: reproduced", trials, words, REPRODUCED)
+            yield s.bounded(f"{name}: contradicted", trials, words, CONTRADICTED)
 
 
 def _powers(s: _Simulation) -> Iterator[Cell]:

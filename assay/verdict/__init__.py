@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from assay.verdict.claim import Verdict, judge
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, INCONCLUSIVE, REPRODUCED, UNTESTED, VERDICTS
-from assay.verdict.stats import VerdictError, bh, clopper_pearson_upper, expected_false, pitman_morgan
+from assay.verdict.stats import VerdictError, bh, clopper_pearson, expected_false, pitman_morgan
 
 __all__ = [
     "CONTRADICTED",
@@ -21,7 +21,7 @@ __all__ = [
     "Verdict",
     "VerdictError",
     "bh",
-    "clopper_pearson_upper",
+    "clopper_pearson",
     "expected_false",
     "judge",
     "pitman_morgan",

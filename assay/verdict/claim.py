@@ -9,7 +9,8 @@ from typing import Any
 from assay.card import Card, Claim, Reported, Test
 from assay.record import Result
 from assay.verdict import stats
-from assay.verdict.decide import Outcome, bar_text, decide
+from assay.verdict.decide import decide
+from assay.verdict.outcome import Outcome, bar_text
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, INCONCLUSIVE, REPRODUCED, UNTESTED
 from assay.verdict.rows import incomplete
 from assay.verdict.stats import VerdictError

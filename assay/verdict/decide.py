@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from assay.card import Test
+from assay.acceptance import Test
 from assay.record import Result
 from assay.verdict import regions, stats
+from assay.verdict.outcome import Around, Outcome, Region, bar_text, region_of
+from assay.verdict.rate import rate_outcome
 from assay.verdict.reduce import Samples, reduce
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, INCONCLUSIVE, REPRODUCED, UNTESTED
 from assay.verdict.rows import Undecided
 from assay.verdict.stats import VerdictError
 
 
-@dataclass(eq=False)
-class Outcome:
-    """What one test comes to. `estimate`, `low` and `high` are in the claim's unit; None where there is none."""
-
-    word: str
-    reason: str
-    bar: str
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
-    unit: str = ""
-    evidence: str = "measured"
-    p: float | None = None
-    needed: int | None = None
-
-
 def decide(test: Test, result: Result, contradiction: float | None = None) -> Outcome:
     """Judge one test. `contradiction` is the two-sided level at which it may be contradicted (default ALPHA)."""
     try:
+        if test.kind == "rate":
+            return rate_outcome(test, result, contradiction)
         samples = reduce(test, result)
     except Undecided as early:
         return Outcome(early.word, early.reason, bar_text(test), unit=test.unit, evidence=test.evidence)
@@ -44,36 +31,19 @@ def decide(test: Test, result: Result, contradiction: float | None = None) -> Ou
     exact = test.replicate is not None and test.replicate.unit == "exact"
     outcome = _exact(test, samples, region) if exact else _with_spread(test, samples, region, result, contradiction)
     outcome.unit, outcome.evidence = samples.unit, samples.evidence
+    _say_what_was_planned(outcome, test, samples)
     return outcome
 
 
-@dataclass(frozen=True)
-class Around:
-    """The region of a value claim, or of an equivalence claim (around 0)."""
-
-    target: float
-    within: float
-    outside: float
-
-
-Region = regions.Effect | Around
-
-
-def region_of(test: Test, samples: Samples) -> Region:
-    if test.bar is not None:
-        return regions.thresholds(test, samples.no_effect)
-    target, within = (test.target, test.within) if test.target is not None else (0.0, test.margin)
-    if within is None:
-        raise VerdictError("a claim needs a `bar`, a `target` with `within`, or a `margin`")
-    return Around(target, within, within if test.outside is None else test.outside)
-
-
-def bar_text(test: Test) -> str:
-    if test.bar is not None:
-        return str(test.bar)
-    if test.target is not None:
-        return f"= {test.target:g}" if not test.within else f"within {test.within:g} of {test.target:g}"
-    return f"within {test.margin:g} of 0" if test.margin is not None else ""
+def _say_what_was_planned(outcome: Outcome, test: Test, samples: Samples) -> None:
+    """A profile may run fewer replicates, or more, than the card plans: then the verdict says so."""
+    replicate = test.replicate
+    if replicate is None or replicate.unit == "exact" or outcome.word == UNTESTED:
+        return
+    if replicate.n is not None and replicate.n != samples.replicates:
+        outcome.reason += f"; {samples.replicates} runs where the card plans {replicate.n}"
+    if replicate.pairs is not None and samples.pairs not in (1, replicate.pairs):
+        outcome.reason += f"; {samples.pairs} pairs in a process where the card plans {replicate.pairs}"
 
 
 class _View:
@@ -129,7 +99,7 @@ class _View:
         low, high = stats.composite(self.samples.tree, self.leaf, high=contradiction)
         region = self.region
         if isinstance(region, Around):
-            return str(np.select([low >= 0, high < 0], [REPRODUCED, CONTRADICTED], INCONCLUSIVE))
+            return str(regions.around(low, high))
         return str(regions.effect(low, high, region.bar, region.direction, region.contradicted, strict=region.strict))
 
     def closeness(self, values: list[float]) -> float:
@@ -215,9 +185,6 @@ def _with_spread(test: Test, samples: Samples, region: Region, result: Result, c
         outcome.word, outcome.reason = _word(view, contradiction)
         if failed:
             _count_failures(outcome, samples, median=median)
-        planned = test.replicate.pairs if test.replicate else None
-        if planned and 1 < samples.pairs < planned:
-            outcome.reason += f"; {samples.pairs} pairs in a process where the card plans {planned}"
     return outcome
 
 
@@ -326,7 +293,7 @@ def _exact(test: Test, samples: Samples, region: Region) -> Outcome:
     if isinstance(region, Around):
         inner = stats.composite_point(samples.tree, [_slack(v, region, region.within, samples) for v in values])
         outer = stats.composite_point(samples.tree, [_slack(v, region, region.outside, samples) for v in values])
-        outcome.word = REPRODUCED if inner >= 0 else CONTRADICTED if outer < 0 else INCONCLUSIVE
+        outcome.word = str(regions.around(inner, outer))
         outcome.reason = f"exact: {'is' if inner >= 0 else 'is not'} {outcome.bar}"
         return outcome
     point = view.closeness([float(v) for v in values])
@@ -341,11 +308,22 @@ def _exact(test: Test, samples: Samples, region: Region) -> Outcome:
 
 
 def _slack(value: Any, region: Around, tolerance: float, samples: Samples) -> float:
-    """How far an exact value lies inside; integers are compared as integers, floats to a relative 1e-12."""
-    if isinstance(value, int):
-        target = int(region.target) if region.target.is_integer() else region.target
-        return tolerance - float(abs(value - target))
-    return tolerance + 1e-12 * max(samples.rounding, abs(region.target)) - abs(float(value) - region.target)
+    """How far an exact value lies inside; integers are compared as integers, floats to a relative 1e-12.
+
+    A difference of large floats carries their rounding, some units in their last place. What is larger than that and
+    still below 1e-12 of the terms could be either: then there is no verdict.
+    """
+    excess = float(abs(Fraction(value) - Fraction(region.target)) - Fraction(tolerance))
+    if samples.whole and Fraction(value).denominator == 1:
+        return -excess
+    alone = 1e-12 * max(abs(region.target), abs(float(value)))
+    hidden, rounding = 1e-12 * samples.rounding, 4 * math.ulp(samples.rounding)
+    if max(alone, rounding) < excess <= hidden:
+        raise VerdictError(
+            f"the terms are as large as {samples.rounding:g}, and rounding could hide what tells {float(value):g} from "
+            f"{region.target:g}: record whole numbers, or a metric that is not a difference of such terms"
+        )
+    return max(alone, rounding) - excess
 
 
 def _finite(value: float) -> float | None:

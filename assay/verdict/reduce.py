@@ -6,11 +6,13 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from assay.card import Test
+from assay.acceptance import Test
+from assay.errors import AssayError
 from assay.expression import Expression
 from assay.record import Result, Scalar
 from assay.verdict import stats
@@ -27,8 +29,8 @@ class Samples:
     `low` and `high` have the shape (replicate, column) and are equal unless a value is censored; where `link` is set
     they are logarithms of its ratio. A column is one setting that a rule of `over` counts; `tree` holds the rules.
     For an exact claim both are (1, column) on the claim's own scale. `failed` are the replicates without a finite
-    number, `failures` what is known about why; `rounding` is what an exact float's rounding is relative to, and
-    `problem` says why there can be no slope.
+    number, `failures` what is known about why; `rounding` is what an exact float's rounding is relative to,
+    `whole` whether every exact measurement is an integer, and `problem` says why there can be no slope.
     """
 
     low: np.ndarray
@@ -45,6 +47,7 @@ class Samples:
     evidence: str
     pairs: int
     rounding: float
+    whole: bool
     problem: str | None
 
 
@@ -69,6 +72,8 @@ def reduce(test: Test, result: Result) -> Samples:
     form = None if test.slope else ratio_form(expression)
     if exact and not table.failures:
         _agree(table)
+        if form and "mean" in test.over.values():
+            _check_positive(form.ratio, table)  # a geometric mean is not taken over signs
     link = None if exact else form
     columns = _columns(test, expression, link, table)
     replicates, failed = columns.low.shape[0], {*table.failures, *_not_finite(columns)}
@@ -92,6 +97,7 @@ def reduce(test: Test, result: Result) -> Samples:
         evidence=table.evidence,
         pairs=table.pairs,
         rounding=0.0 if form else _size(table),
+        whole=all(isinstance(x, int) for values in table.low.values() for x in values.flat),
         problem=columns.problem,
     )
 
@@ -130,7 +136,10 @@ def _columns(test: Test, expression: Expression, link: RatioForm | None, table: 
         _check_positive(inner, table)
 
     def value(bounds: dict[str, np.ndarray]) -> np.ndarray:
-        found = inner.evaluate(lambda atom: bounds[str(atom)])
+        try:
+            found = inner.evaluate(lambda atom: _exactly(bounds[str(atom)]))
+        except AssayError as error:
+            raise VerdictError(str(error)) from error
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.asarray(np.log(found.astype(float)) if logarithm else found)
 
@@ -140,6 +149,14 @@ def _columns(test: Test, expression: Expression, link: RatioForm | None, table: 
         low, high = low[..., :1], high[..., :1]  # exact: every pair agrees
     low, high = (np.broadcast_to(stats.over_pairs(x), cells) for x in (low, high))
     return _Columns(low, high, table.cells)
+
+
+def _exactly(values: np.ndarray) -> np.ndarray:
+    """Exact measurements as fractions, so that no term of a sum is lost beside a larger one."""
+    if values.dtype != object:
+        return values
+    exact = [x if isinstance(x, float) and not math.isfinite(x) else Fraction(x) for x in values.flat]
+    return np.array([*exact, None], dtype=object)[:-1].reshape(values.shape)
 
 
 def _corners(value: Callable[[dict[str, np.ndarray]], np.ndarray], table: Measured) -> tuple[np.ndarray, np.ndarray]:

@@ -60,11 +60,16 @@ def near(low: ArrayLike, high: ArrayLike, target: float, outside: float) -> NDAr
     return outside - np.maximum(distance, 0.0)
 
 
+def around(inner: ArrayLike, outer: ArrayLike) -> Words:
+    """The word of a value or an equivalence: `inner` is how far inside the interval lies, `outer` how near."""
+    met, missed = np.asarray(inner) >= 0, np.asarray(outer) < 0
+    return np.select([met, missed], [REPRODUCED, CONTRADICTED], INCONCLUSIVE)
+
+
 def value(low: ArrayLike, high: ArrayLike, target: float, within: float, outside: float | None = None) -> Words:
     """Reproduced if the interval lies inside `target +- within`, contradicted if wholly beyond `+- outside`."""
     outside = within if outside is None else outside
-    return np.select([inside(low, high, target, within) >= 0, near(low, high, target, outside) < 0],
-                     [REPRODUCED, CONTRADICTED], INCONCLUSIVE)  # fmt: skip
+    return around(inside(low, high, target, within), near(low, high, target, outside))
 
 
 def equivalence(low: ArrayLike, high: ArrayLike, margin: float, outside: float | None = None) -> Words:

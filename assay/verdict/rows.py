@@ -14,6 +14,7 @@ from assay.expression import Atom
 from assay.record import JobRecord, Result, Row, Scalar
 from assay.verdict.regions import INCONCLUSIVE, UNTESTED
 from assay.verdict.stats import VerdictError
+from assay.verdict.units import common_unit
 
 Cell = dict[str, Scalar]
 Key = tuple[tuple[str, Scalar], ...]
@@ -226,14 +227,13 @@ class _Table:
         failures: dict[int, str] = {}
         arrays = {name: self._array(table, cells, failures) for name, table in tables.items()}
         rows = [row for atom in self.atoms for row in self.rows[str(atom)]]
-        units = {row.unit for row in rows}
         return Measured(
             low={name: pair[0] for name, pair in arrays.items()},
             high={name: pair[1] for name, pair in arrays.items()},
             cells=cells,
             failures=failures,
-            unit=units.pop() if len(units) == 1 else "",
-            evidence=_evidence({row.evidence for row in rows} | {self.test.evidence} - {"measured"}),
+            unit=common_unit(self.test.expression(), self.rows),
+            evidence=_evidence(self.experiment, {row.evidence for row in rows} | {self.test.evidence} - {"measured"}),
             pairs=len(repeats),
         )
 
@@ -333,9 +333,14 @@ def _values(knob: str, rows: Iterable[Row]) -> list[Scalar]:
     return list(dict.fromkeys(setting_of(row)[knob] for row in rows if knob in setting_of(row)))
 
 
-def _evidence(kinds: set[str]) -> str:
+def _evidence(experiment: str, kinds: set[str]) -> str:
     """The weakest of what the rows say."""
-    return next((kind for kind in ("simulated", "measured", "counted") if kind in kinds), "measured")
+    known = ("simulated", "measured", "counted")
+    if unknown := sorted(kinds - set(known)):
+        raise VerdictError(
+            f"experiment {experiment} has rows of evidence '{unknown[0]}'; it is one of {', '.join(known)}"
+        )
+    return next((kind for kind in known if kind in kinds), "measured")
 
 
 def _joined(tables: list[tuple[list[str], list[Key]]]) -> list[Cell]:

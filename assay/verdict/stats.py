@@ -196,14 +196,16 @@ def pitman_morgan(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     return float(test.statistic), float(test.pvalue)
 
 
-def clopper_pearson_upper(violations: int, trials: int, alpha: float | None = None) -> float:
-    """Upper end of the rate behind `violations` in `trials`, at the same one-sided level as an interval's end."""
+def clopper_pearson(violations: ArrayLike, trials: ArrayLike, alpha: float | None = None) -> tuple[Array, Array]:
+    """The interval of the rate behind `violations` in `trials` independent trials (Clopper and Pearson, 1934)."""
     alpha = ALPHA if alpha is None else alpha
-    if not 0 <= violations <= trials or trials == 0:
-        raise VerdictError(f"{violations} violations in {trials} trials is no rate")
-    if violations == trials:
-        return 1.0
-    return float(distributions.beta.isf(alpha / 2, violations + 1, trials - violations))
+    v, n = np.asarray(violations), np.asarray(trials)
+    if np.any((v < 0) | (v > n) | (n == 0)):
+        raise VerdictError(f"{v} violations in {n} trials is no rate")
+    with np.errstate(invalid="ignore"):
+        low = np.where(v == 0, 0.0, distributions.beta.ppf(alpha / 2, v, n - v + 1))
+        high = np.where(v == n, 1.0, distributions.beta.isf(alpha / 2, v + 1, n - v))
+    return low, high
 
 
 def expected_false(claims: int) -> float:

@@ -49,7 +49,7 @@ def test_power_is_that_of_the_t_interval(cells: list[Cell]) -> None:
 def test_every_kind_of_rule_is_calibrated(cells: list[Cell]) -> None:
     names = " ".join(cell.name for cell in cells)
     for kind in ("any of", "2 of", "80% of", "all of", "two core parts", "equivalence", "value", "t3", "median",
-                 "censored", "settings", "pairs", "re-splits", "ratio"):  # fmt: skip
+                 "censored", "settings", "pairs", "re-splits", "ratio", "rate"):  # fmt: skip
         assert kind in names
 
 
@@ -80,7 +80,7 @@ def always_inconclusive(patch: pytest.MonkeyPatch) -> None:
     def shrug(low: Any, *rest: Any, **more: Any) -> Any:
         return np.full(np.shape(low), regions.INCONCLUSIVE)
 
-    for name in ("effect", "value"):
+    for name in ("effect", "around"):
         patch.setattr(regions, name, shrug)
 
 
@@ -123,6 +123,23 @@ def median_over_the_whole_range_but_one(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stats, "median_interval", narrow)
 
 
+def interval_of_a_rate_by_its_spread(patch: pytest.MonkeyPatch) -> None:
+    def wald(violations: Any, trials: Any, alpha: float | None = None) -> Any:
+        share = np.asarray(violations) / trials
+        half = 1.96 * np.sqrt(share * (1 - share) / trials)
+        return share - half, share + half
+
+    patch.setattr(stats, "clopper_pearson", wald)
+
+
+def tolerance_taken_twice(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(regions, "inside", lambda low, high, target, within: 2 * within - np.abs((low + high) / 2 - target))
+
+
+def interval_that_only_touches_is_inside(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(regions, "inside", regions.near)
+
+
 # with the cells in which a fault may show; an empty name is any cell
 MUTANTS: list[tuple[Mutate, tuple[str, ...]]] = [
     (z_for_t, ("",)),
@@ -137,6 +154,9 @@ MUTANTS: list[tuple[Mutate, tuple[str, ...]]] = [
     (splits_taken_as_independent, ("re-splits",)),
     (one_reproduced_part_is_enough, ("two core parts",)),
     (median_over_the_whole_range_but_one, ("median",)),
+    (interval_of_a_rate_by_its_spread, ("rate",)),
+    (tolerance_taken_twice, ("equivalence", "value", "power of equivalence")),
+    (interval_that_only_touches_is_inside, ("equivalence", "value", "power of equivalence")),
 ]
 
 

@@ -377,7 +377,11 @@ def test_judging_rows_is_the_same_as_the_calibrated_functions() -> None:
     x = np.random.default_rng(6).normal(1, 1, size=(50, 4))
     low, high = stats.t_interval(x, axis=1)
     effects, values = regions.effect(low, high, 1.0, 0.0, 0.0), regions.value(low, high, 1.0, 1.0, 2.0)
+    equal = regions.equivalence(low - 1, high - 1, 1.0, 2.0)
+    assert {REPRODUCED, INCONCLUSIVE} <= set(equal.tolist())
     for trial in range(50):
         assert judged(rows("a", x[trial]), value="a", bar=">= 1").verdict == effects[trial]
         around = judged(rows("a", x[trial]), kind="value", value="a", target=1, within=1, outside=2)
         assert around.verdict == values[trial]
+        same = judged(rows("a", x[trial] - 1), kind="equivalence", value="a", margin=1, outside=2)
+        assert same.verdict == equal[trial]
