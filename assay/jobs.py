@@ -12,7 +12,6 @@ import importlib
 import json
 import multiprocessing
 import multiprocessing.connection
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -25,9 +24,10 @@ from assay.card import Card, Profile
 from assay.closure import code_of_paper, hash_code
 from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
+from assay.processes import END_S, fork_server
 from assay.provenance import Machine, provenance
-from assay.record import JobRecord, Result, Status, missing_job, result_path, save_result
-from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, load_outcome, save_outcome, work
+from assay.record import JobRecord, Result, missing_job, result_path, save_result
+from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, fate, load_outcome, save_ending, work
 
 # what takes longer to import than many a quick job takes to run; the first optimizer step imports torch._dynamo
 PRELOAD = ["torch", "torch._dynamo", "torch_geometric", "numpy", "assay.experiment"]
@@ -127,11 +127,8 @@ def _may_start(job: Job, running: dict[int, tuple[Any, Job, float]], workers: in
 
 def _context(job: Job) -> Any:
     """Timed: a fresh interpreter, for the process is the replicate. Else a fork of a server that has torch loaded."""
-    if job.timed or job.device == "cuda":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
-    return context
+    server = fork_server(PRELOAD)
+    return multiprocessing.get_context("spawn") if job.timed or job.device == "cuda" else server
 
 
 @contextmanager
@@ -141,8 +138,10 @@ def _ended_with_us(running: dict[int, tuple[Any, Job, float]]) -> Iterator[None]
         yield
     finally:
         for process, _, _ in running.values():
-            if process.is_alive():
-                process.kill()
+            process.terminate()  # it ends what its job has started
+        for process, _, _ in running.values():
+            process.join(2 * END_S)
+            process.kill()
             process.join()
 
 
@@ -156,17 +155,7 @@ def _settle(job: Job, exitcode: int, duration_s: float) -> JobRecord:
             f"{job}: its result could not be written to {job.path.parent} (see the message above); finished jobs are "
             "kept: make room and run the same command again"
         )
-    status: Status = "timeout" if exitcode == -signal.SIGALRM else "killed"
-    reason = (
-        f"ended after its time limit of {job.timeout:g} s"
-        if status == "timeout"
-        else f"its process ended by {signal.Signals(-exitcode).name}"
-        if exitcode < 0
-        else f"its process ended with exit code {exitcode}"
-    )
-    record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint, round(duration_s, 3), reason)
-    save_outcome(job, Outcome(record, [], [], [], job.claims))
-    return record
+    return save_ending(job, *fate(job, exitcode), duration_s)
 
 
 def collect(plan: Plan) -> Result:

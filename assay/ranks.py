@@ -16,15 +16,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
-from multiprocessing import connection, current_process, get_context
+from multiprocessing import connection, current_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from assay.errors import JobError
 from assay.network import INTERFACE, Network, enter, wired
-from assay.processes import die_with_parent, set_threads
+from assay.processes import die_with_parent, fork_server, how_it_ended, set_threads
 
 EXIT_GRACE_S = 5.0  # for a rank that has reported to close its process group
 CAUSE_GRACE_S = 0.5  # for a rank's death to show, once another rank has lost its connection to it
@@ -92,8 +93,7 @@ class _Ranks:
         self._pipes: list[Connection] = []
 
     def start(self, job: bytes, world_size: int) -> None:
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch.distributed"])
+        context = fork_server(["torch", "torch.distributed"])
         for rank in range(world_size):
             receiver, sender = context.Pipe(duplex=False)
             self._pipes.append(receiver)
@@ -125,7 +125,7 @@ class _Ranks:
         except EOFError:
             self._processes[rank].join(EXIT_GRACE_S)
             code = self._processes[rank].exitcode
-            how = f"killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+            how = "it has closed its pipe and goes on" if code is None else f"ended {how_it_ended(code)}"
             return 0, f"the process died without a word ({how})", b""
 
     def _raise_failure(self, found: dict[int, Report]) -> None:
@@ -166,6 +166,8 @@ class _Ranks:
     def end(self) -> None:
         for process in self._processes:
             process.kill()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # a rank leads a session: what it started is in it
         for process in self._processes:
             process.join()
             process.close()

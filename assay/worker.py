@@ -6,12 +6,12 @@ import hashlib
 import importlib
 import json
 import os
-import signal
 import sys
 import time
 import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -21,7 +21,7 @@ from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
 from assay.network import network_reason
 from assay.plain import printable
-from assay.processes import die_with_parent, set_threads
+from assay.processes import how_it_ended, set_threads, supervise, supervising
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
 
 STATE = ".assay"
@@ -116,21 +116,59 @@ def _checksum(content: bytes) -> bytes:
 
 
 def work(job: Job) -> None:
-    """Run one job in this process and leave its file. Never raises for what the experiment does."""
-    die_with_parent()
+    """Run one job, in a child of this process, and leave its file, whatever the experiment does to that child."""
     try:
-        with locked(job.path.with_suffix(".lock")):
+        with supervising(), locked(job.path.with_suffix(".lock"), what=str(job)):
             found = load_outcome(job)
-            if found is None or not found.finished:
-                with machine(alone=job.timed):
-                    save_outcome(job, _run(job))
+            if found is not None and found.finished:
+                return
+            try:
+                with machine(alone=job.timed, what=str(job)):
+                    start = time.monotonic()
+                    code = supervise(_run_and_save, job, limit_s=job.timeout)
+            except JobError as error:
+                save_ending(job, "failed", str(error), 0.0)
+                return
+            if code == RECORD_NOT_WRITTEN:
+                os._exit(code)
+            if code != 0:
+                status, reason = fate(job, code)
+                save_ending(job, status, reason, time.monotonic() - start)
     except RecordError as error:
-        print(f"assay: {error}", file=sys.stderr, flush=True)
-        os._exit(RECORD_NOT_WRITTEN)
+        _not_written(error)
+
+
+def fate(job: Job, code: int | None) -> tuple[Status, str]:
+    """What became of a job whose process ended without a word. code: its exit code, or None where time was up."""
+    if code is None:
+        return "timeout", f"ended after its time limit of {job.timeout:g} s"
+    return "killed", f"its process ended {how_it_ended(code)}"
+
+
+def save_ending(job: Job, status: Status, reason: str, duration_s: float) -> JobRecord:
+    """Record how a job ended that could not do so itself; what it has finished stays as it is."""
+    found = load_outcome(job)
+    if found is not None and found.finished:
+        return found.record
+    record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint, round(duration_s, 3), reason)
+    save_outcome(job, Outcome(record, [], [], [], job.claims))
+    return record
+
+
+def _run_and_save(job: Job) -> None:
+    """The job's own process."""
+    try:
+        save_outcome(job, _run(job))
+    except RecordError as error:
+        _not_written(error)
+
+
+def _not_written(error: RecordError) -> NoReturn:
+    print(f"assay: {error}", file=sys.stderr, flush=True)
+    os._exit(RECORD_NOT_WRITTEN)
 
 
 def _run(job: Job) -> Outcome:
-    _end_after(job.timeout)
     start = time.perf_counter()
     cache, folder = job.root / STATE / "cache", job.root / "methods" / job.paper
     run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads, cache,
@@ -151,7 +189,6 @@ def _run(job: Job) -> Outcome:
     except Exception as error:  # whatever an experiment raises is its finding, and stops no other job
         status, reason = "failed", printable(f"{type(error).__name__}: {error}")
         trace = printable(traceback.format_exc())
-    signal.alarm(0)
     record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint,
                        round(time.perf_counter() - start, 3), reason, trace)  # fmt: skip
     return Outcome(record, run.rows, run.curves, run.artifacts, job.claims)
@@ -218,9 +255,3 @@ def _no_memory(amount: str) -> str | None:
     wanted = float(amount[:-3]) * _UNITS[amount[-3:]]
     total = psutil.virtual_memory().total
     return None if wanted <= total else f"needs {amount} of memory; this machine has {total / 2**30:.0f} GiB"
-
-
-def _end_after(seconds: float) -> None:
-    """The kernel ends this process when its time is up, even inside native code that never returns to Python."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, seconds)

@@ -63,7 +63,8 @@ class Checkout:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": "", "COLUMNS": "200"}
+        """With locks of its own: it neither waits for other runs on this machine nor keeps them waiting."""
+        return {**os.environ, "PYTHONPATH": "", "COLUMNS": "200", "ASSAY_LOCKS": str(self.root / "locks")}
 
     def assay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.command(*arguments), cwd=self.root, env=self.environment, text=True,

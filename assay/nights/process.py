@@ -12,12 +12,13 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import PIPE
 from typing import IO, Any
 
 from assay.errors import JobError
+from assay.processes import how_it_ended
 
 SCRIPT = Path(__file__).with_name("worker.py")
 TIMEOUT_S = 600  # of one answer
@@ -39,12 +40,14 @@ def worker(tree: Path) -> Iterator[Worker]:
     command = [sys.executable, "-P", str(SCRIPT)]
     with (
         tempfile.TemporaryFile() as stderr,
-        subprocess.Popen(command, cwd=tree, env=environment, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=stderr) as it,
-    ):
+        subprocess.Popen(command, cwd=tree, env=environment, bufsize=0, stdin=PIPE, stdout=PIPE, stderr=stderr,
+                         start_new_session=True) as it,
+    ):  # fmt: skip
         try:
             yield Worker(it, stderr)
         finally:
-            it.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(it.pid, signal.SIGKILL)  # what its hot paths have started too
 
 
 class Worker:
@@ -77,7 +80,7 @@ class Worker:
 
     def _last_words(self) -> str:
         code = self._process.wait()
-        how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        how = f"ended {how_it_ended(code)}"
         self._stderr.seek(0)
         said = self._stderr.read().decode(errors="replace").strip().splitlines()
         return f"its process was {how}" + (f": {said[-1]}" if said else "")

@@ -62,7 +62,7 @@ class LocalCluster:
         folder = self.folder / name
         folder.mkdir()
         environment = {**os.environ, "PYTHONPATH": "", "HOME": str(folder), "TMPDIR": str(folder),
-                       "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
+                       "ASSAY_LOCKS": str(folder), "RAY_USAGE_STATS_ENABLED": "0"}  # fmt: skip
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", f"--temp-dir={folder}",
                    "--object-store-memory=80000000", "--include-log-monitor=false",
                    "--dashboard-agent-listen-port=0", *options]  # fmt: skip

@@ -17,6 +17,7 @@ from tests.checkout import Checkout
 
 # Every run of a job leaves a line here, so that a job run twice is seen.
 LOGGING = """
+import subprocess
 LOG = Path(__file__).with_name("log")
 def log(run, word="ran"):
     with LOG.open("a") as file:
@@ -42,6 +43,7 @@ def wait_for(condition: Any, seconds: float = 60) -> None:
 
 def test_failures_are_recorded_beside_what_works(checkout: Checkout) -> None:
     checkout.paper("toy", LOGGING + """
+import threading
 @experiment(quick=dict(replicates=2))
 def toy(run):
     with run.method("good") as m:
@@ -57,9 +59,22 @@ def raises(run):
 def hangs(run):
     time.sleep(60)
 
+@experiment(quick=dict(), timeout=0.5)
+def is_stopped(run):
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+@experiment(quick=dict())
+def leaves(run):
+    subprocess.Popen(["sleep", "600"], start_new_session=True)
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
 @experiment(quick=dict())
 def is_killed(run):
     os.kill(os.getpid(), signal.SIGKILL)
+
+@experiment(quick=dict())
+def is_killed_by_a_signal_without_a_name(run):
+    os.kill(os.getpid(), 40)
 
 @experiment(quick=dict())
 def diverges(run):
@@ -79,12 +94,15 @@ def misspells(run):
     assert done.returncode == 0, done.stderr
     jobs = {(job["experiment"], job["seed"]): job for job in result(checkout)["jobs"]}
     assert {name: job["status"] for (name, seed), job in jobs.items() if not seed} == {
-        "toy": "done", "raises": "failed", "hangs": "timeout", "is_killed": "killed", "diverges": "done",
+        "toy": "done", "raises": "failed", "hangs": "timeout", "is_stopped": "timeout", "leaves": "done",
+        "is_killed": "killed", "is_killed_by_a_signal_without_a_name": "killed", "diverges": "done",
         "too_big": "untested", "misspells": "failed"}  # fmt: skip
+    assert not [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(checkout.root)], "something outlives it"
     assert "no such luck" in jobs["raises", 0]["reason"]
     assert "raise ValueError" in jobs["raises", 0]["traceback"]
     assert "0.5 s" in jobs["hangs", 0]["reason"]
     assert "SIGKILL" in jobs["is_killed", 0]["reason"]
+    assert "signal 40" in jobs["is_killed_by_a_signal_without_a_name", 0]["reason"]
     assert "9999TiB" in jobs["too_big", 0]["reason"]
     rows = result(checkout)["rows"]
     assert [row["value"] for row in rows if row["experiment"] == "raises" and row["metric"] == "score"] == [2.0]
@@ -119,9 +137,11 @@ def test_kill_9_in_the_middle_loses_nothing_and_runs_nothing_twice(checkout: Che
     checkout.paper("toy", LOGGING + """
 @experiment(quick=dict(replicates=4))
 def toy(run):
-    log(run, "began")
     if run.seed == 2 and not Path(__file__).with_name("go").exists():
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
+        log(run, "began")
         time.sleep(60)
+    log(run, "began")
     log(run)
     with run.method("good") as m:
         m["score"] = float(torch.rand(()))
@@ -162,6 +182,8 @@ def test_ctrl_c_leaves_no_worker_keeps_finished_jobs_and_names_the_others(checko
     checkout.paper("toy", LOGGING + """
 @experiment(quick=dict(replicates=5))
 def toy(run):
+    if run.seed == 3:
+        subprocess.Popen(["sleep", "600"], start_new_session=True)
     log(run, "began")
     with run.method("good") as m:
         m["score"] = 1.0 + run.seed

@@ -102,7 +102,7 @@ def test_a_rank_that_raises_is_named_with_its_traceback(scratch):
 
 
 def test_a_rank_that_dies_is_named_with_its_signal():
-    with pytest.raises(JobError, match=r"rank 1 of 3 failed .*\n.*killed by SIGKILL"):
+    with pytest.raises(JobError, match=r"rank 1 of 3 failed .*\n.*ended by SIGKILL"):
         run_ranks(kill_rank_1, 3)
 
 
