@@ -210,7 +210,7 @@ def compare(
     new: Annotated[str, typer.Argument(metavar="B", help="The same, for what may be slower.")],
     as_json: Json = False,
 ) -> None:
-    """What got slower from A to B. Exit 1 for what is confirmed, 2 for what could not be."""
+    """What got slower from A to B. Exit 1 for what is confirmed, 2 for what could not be or has no usable time."""
     from assay.nights.compare import compare as compare_nights
     from assay.nights.record import FULL, find_night
     from assay.nights.show import print_comparison
@@ -225,7 +225,7 @@ def compare(
         _print_json(found.json())
     else:
         print_comparison(found)
-    if found.regression or found.unconfirmed:
+    if found.regression or found.unconfirmed or found.unusable:
         raise typer.Exit(1 if found.regression else 2)
 
 

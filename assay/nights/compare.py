@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from assay.nights import screen
 from assay.nights.record import FULL, Effort, Night
 from assay.provenance import cpu_model, git, gpu_model
 
+FEWEST_PROCESSES = 2
 FEWEST = 3  # hot paths: among fewer, a change of one cannot be told from a change of all
 
 
@@ -35,8 +37,9 @@ class Comparison:
 
     lines: hot paths of both nights, the slowest first. everything: all of them against the canaries. counts: exact
     counts that changed, as (hot path, count, old, new). missing: hot paths of one night only, or that failed, with
-    the reason. versions: (name, old, new), where they differ. untimed: why times are not compared. unconfirmed: why
-    the flagged hot paths could not be confirmed.
+    the reason. versions: (name, old, new), where they differ. unusable: hot paths, canaries too, of which a night gave
+    no usable time, with the reason; they are left out of all that is judged. untimed: why times are not compared.
+    unconfirmed: why the flagged hot paths could not be confirmed.
     """
 
     old: str
@@ -46,6 +49,7 @@ class Comparison:
     counts: list[tuple[str, str, int, int]]
     missing: dict[str, str]
     versions: list[tuple[str, str, str]]
+    unusable: dict[str, str]
     untimed: str | None = None
     unconfirmed: str | None = None
 
@@ -76,7 +80,9 @@ def compare(root: Path, old: Night, new: Night, effort: Effort = FULL,
 
     advance is called after each of the couples that confirm. Nothing is timed here unless something is flagged.
     """
-    common = sorted(old.times.keys() & new.times.keys())
+    unusable = _unusable(old, new)
+    common = sorted((old.times.keys() & new.times.keys()) - unusable.keys())
+    canaries = sorted((old.canaries.keys() & new.canaries.keys()) - unusable.keys())
     untimed = _untimed(old, new, common)
     lines: list[Line] = []
     everything = unconfirmed = None
@@ -84,7 +90,8 @@ def compare(root: Path, old: Night, new: Night, effort: Effort = FULL,
         a, b = (_logs(night.times, common) for night in (old, new))
         lines = [Line(name, float(c), float(p), bool(f))
                  for name, c, p, f in zip(common, *screen.screen(a, b), strict=True)]  # fmt: skip
-        everything = screen.everything(a, b, *(_logs(night.canaries, sorted(night.canaries)) for night in (old, new)))
+        if canaries:
+            everything = screen.everything(a, b, *(_logs(night.canaries, canaries) for night in (old, new)))
     suspects = [line.name for line in lines if line.flagged]
     # with the same code on both sides there is nothing that could be confirmed
     if suspects and old.commit != new.commit:
@@ -97,7 +104,7 @@ def compare(root: Path, old: Night, new: Night, effort: Effort = FULL,
                 unconfirmed = str(error)
     return Comparison(
         old.commit, new.commit, sorted(lines, key=lambda line: -line.change), everything, _changed_counts(old, new),
-        _missing(old, new), _versions(old, new), untimed, unconfirmed,
+        _missing(old, new), _versions(old, new), unusable, untimed, unconfirmed,
     )  # fmt: skip
 
 
@@ -106,13 +113,30 @@ def _logs(times: dict[str, list[float]], names: list[str]) -> screen.Array:
     return np.log(np.array([times[name] for name in names])).T
 
 
+def _unusable(old: Night, new: Night) -> dict[str, str]:
+    """A time that is no positive number has no log, and a night in which one is missing no matrix of times."""
+    found = {}
+    for night, which in ((old, "old"), (new, "new")):
+        for name, times in (night.times | night.canaries).items():
+            wrong = [second for second in times if not (second > 0 and math.isfinite(second))]
+            if wrong:
+                found[name] = f"{which} night: {len(wrong)} of {len(times)} times are no times, such as {wrong[0]:g} s"
+            elif len(times) != night.processes:
+                found[name] = f"{which} night: {len(times)} times, and {night.processes} processes"
+    return dict(sorted(found.items()))
+
+
 def _untimed(old: Night, new: Night, common: list[str]) -> str | None:
     if old.machine != new.machine:
         a, b = (" and ".join(filter(None, night.machine)) for night in (old, new))
         return f"the nights are of different machines ({a}; {b}), so only exact counts are compared"
+    for night, which in ((old, "old"), (new, "new")):
+        if night.processes < FEWEST_PROCESSES:
+            return (f"the {which} night has {night.processes} process(es); times of fewer than {FEWEST_PROCESSES} have "
+                    "no spread; record it again with `assay night`")  # fmt: skip
     if len(common) < FEWEST:
-        return (f"the nights have {len(common)} hot paths in common; among fewer than {FEWEST} a change of one cannot "
-                "be told from a change of all")  # fmt: skip
+        return (f"the nights have {len(common)} usable hot paths in common; among fewer than {FEWEST} a change of one "
+                "cannot be told from a change of all")  # fmt: skip
     return None
 
 

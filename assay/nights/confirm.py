@@ -37,6 +37,9 @@ def confirm(root: Path, old: str, new: str, suspects: list[str], effort: Effort,
             couple = {side: trees[side] for side in order_of_round(SIDES, replicate)}
             times[:, :, replicate] = _couple(couple, suspects, effort)
             advance()
+    for name, seconds in zip(suspects, times.swapaxes(0, 1), strict=True):
+        if not (np.isfinite(seconds) & (seconds > 0)).all():
+            raise JobError(f"{name}: could be timed before, and now a call took no time by the clock")
     old_times, new_times = np.log(times)
     tested = screen.confirm(screen.paired(old_times, new_times))
     return dict(zip(suspects, tested, strict=True))

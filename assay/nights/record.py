@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
+import statistics
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from assay.errors import AssayError, JobError, RecordError
 from assay.hotpaths import names
@@ -64,6 +69,12 @@ class Night:
         return self.provenance["commit"]
 
     @property
+    def processes(self) -> int:
+        """Of the night: as many as most hot paths have times."""
+        lengths = [len(times) for times in (self.times | self.canaries).values()]
+        return statistics.mode(lengths) if lengths else 0
+
+    @property
     def machine(self) -> tuple[str, str | None]:
         """Models of CPU and GPU. Times of different ones say nothing about code."""
         return self.provenance["cpu"], self.provenance["gpu"]
@@ -79,22 +90,41 @@ def save_night(night: Night, path: Path) -> None:
 
 
 def load_night(path: Path) -> Night:
-    """Read a night's file. Raises RecordError where it is damaged or of another schema."""
+    """Read a night's file. Raises RecordError where it is damaged or of another schema; odd times are `compare`'s."""
+    again = "record it again with `assay night`"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        if data.pop("schema") != SCHEMA:
-            raise RecordError(f"{path}: is not a night of schema {SCHEMA}; record it again with `assay night`")
-        if missing := {"commit", "cpu", "gpu", "versions"} - data["provenance"].keys():
-            raise ValueError(f"its provenance has no {', '.join(sorted(missing))}")
-        return Night(**data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(f"{path}: cannot be read as a night: {error!r}; record it with `assay night`") from error
+        if not isinstance(data, dict) or "provenance" not in data:
+            raise RecordError(f"{path}: is not a night; {again}")
+        if data.pop("schema", None) != SCHEMA:
+            raise RecordError(f"{path}: is not a night of schema {SCHEMA}; {again}")
+        night = TypeAdapter(Night).validate_json(json.dumps(data), strict=True)
+        _Origin.model_validate(night.provenance)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise RecordError(f"{path}: cannot be read as a night: {place}: {first['msg']}; {again}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: cannot be read as a night: {error}; {again}") from error
+    return night
+
+
+class _Origin(BaseModel):
+    """What a comparison needs of a night's provenance, which has more."""
+
+    model_config = ConfigDict(strict=True)
+
+    commit: str
+    cpu: str
+    gpu: str | None
+    versions: dict[str, str]
 
 
 def find_night(root: Path, text: str, effort: Effort = FULL, advance: Callable[[], None] = lambda: None) -> Night:
     """The night that a person means: a file, or a revision, which is measured unless this machine has a night of it."""
-    if Path(text).is_file():
-        return load_night(Path(text))
+    with suppress(OSError):  # a name that is too long for a file
+        if Path(text).is_file():
+            return load_night(Path(text))
     commit = git(root, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}")
     if not commit:
         raise AssayError(f"{text}: neither a night's file nor a revision of the repository {root}; "
@@ -176,7 +206,10 @@ def _measure(process: Worker, name: str, effort: Effort, found: _Process, broken
         if name not in CANARIES:
             _count(process, name, found)
         calls = min(max(round(effort.slice_s / about), FEWEST_CALLS), MOST_CALLS)
-        found.times[name] = process.ask("time", name, calls)
+        seconds = process.ask("time", name, calls)
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise HotPathError(f"a call took {seconds:g} s by the clock, which says nothing")
+        found.times[name] = seconds
         process.ask("close", name)
     except (HotPathError, WorkerDied) as error:
         if name in CANARIES:

@@ -31,6 +31,8 @@ def print_comparison(found: Comparison) -> None:
              + ("; EVERYTHING IS SLOWER than the machine explains" if found.everything.slower else ""))  # fmt: skip
     for name, old_version, new_version in found.versions:
         _say(f"version  {name}  {old_version} to {new_version}")
+    for name, reason in found.unusable.items():
+        _say(f"NO TIME  {name}  {reason}; not judged")
     for name, reason in found.missing.items():
         _say(f"missing  {name}  {reason}")
 
@@ -38,6 +40,7 @@ def print_comparison(found: Comparison) -> None:
 def _summary(found: Comparison) -> str:
     parts = [f"{len(found.lines)} hot paths screened", f"{len(found.flagged)} flagged",
              f"{len(found.slower)} confirmed slower", f"{len(found.grown)} exact counts grew"]  # fmt: skip
+    parts += [f"{len(found.unusable)} without usable times"] if found.unusable else []
     return ", ".join(parts)
 
 

@@ -34,7 +34,7 @@ def lines(checkout: Checkout, slug: str = "toy") -> list[str]:
     return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
-def wait_for(condition: Any, seconds: float = 60) -> None:
+def wait_for(condition: Any, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -151,7 +151,7 @@ def toy(run):
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    gone, alive = psutil.wait_procs(workers, timeout=10)
+    gone, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive, "workers outlive the run that was killed"
     assert len(gone) >= 2
     (checkout.root / "methods/toy/go").touch()
@@ -196,10 +196,10 @@ def toy(run):
     wait_for(lambda: "began 3" in lines(checkout))
     workers = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    _, problems = process.communicate(timeout=20)
+    _, problems = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "finished jobs are kept" in problems
-    assert not psutil.wait_procs(workers, timeout=10)[1]
+    assert not psutil.wait_procs(workers, timeout=60)[1]
     assert [job["status"] for job in result(checkout)["jobs"]] == ["done"] * 3 + ["missing"] * 2
     (verdict,) = json.loads(checkout.assay("verdicts", "--json").stdout)
     assert verdict["verdict"] == "untested"
