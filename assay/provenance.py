@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -44,9 +45,11 @@ def this_machine(gpu: str | None) -> Machine:
 def provenance(root: Path, *, threads: int, gpu: str | None, duration_s: float) -> dict[str, Any]:
     """Everything a reader needs to judge or to repeat a run on this machine."""
     machine = this_machine(gpu)
+    commit = git(root, "rev-parse", "HEAD")
     return {
-        "commit": git(root, "rev-parse", "HEAD"),
-        "dirty": bool(git(root, "status", "--porcelain", "--", *JUDGED)) if git(root, "rev-parse", "HEAD") else None,
+        "commit": commit,
+        "no_commit": None if commit else why_no_commit(root),
+        "dirty": bool(git(root, "status", "--porcelain", "--", *JUDGED)) if commit else None,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "duration_s": round(duration_s, 1),
         "cpu": machine.cpu,
@@ -60,12 +63,31 @@ def provenance(root: Path, *, threads: int, gpu: str | None, duration_s: float) 
 
 
 def git(root: Path, *arguments: str) -> str | None:
-    """Output of a git command, or None outside a repository."""
+    """Output of a git command, or None where it fails, as it does outside a repository."""
+    done = _git(root, *arguments)
+    return done.stdout.strip() if done is not None and done.returncode == 0 else None
+
+
+def why_no_commit(root: Path) -> str:
+    """Why git names no commit of these files, in words."""
+    done = _git(root, "rev-parse", "--verify", "HEAD")
+    if done is None:
+        return "unknown: git is not installed"
+    if "dubious ownership" in done.stderr:
+        return ("unknown: git refuses this checkout, which belongs to another user; if you trust it: "
+                f"git config --global --add safe.directory {root.resolve()}")  # fmt: skip
+    if "not a git repository" in done.stderr:
+        return "unknown: not a git checkout"
+    return "unknown: no commit yet" if "single revision" in done.stderr else f"unknown: {done.stderr.strip()}"
+
+
+def _git(root: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    environment = {**os.environ, "LC_ALL": "C"}  # its complaints are read
+    command = ["git", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", env=environment)
+    except OSError:
         return None
-    return done.stdout.strip()
 
 
 def cpu_model() -> str:

@@ -87,7 +87,8 @@ def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdic
     for name, role in card.methods.items():
         say(out, f"  {role:<9} {name}")
     for profile, result in results.items():
-        commit = (result.provenance.get("commit") or "no commit")[:10]
+        known = result.provenance
+        commit = (known.get("commit") or "")[:10] or known.get("no_commit") or "not recorded"
         say(out, f"\n{profile}: {len(result.jobs)} jobs, {len(result.rows):,} rows, commit {commit}")
     out.print()
     print_verdicts(verdicts)

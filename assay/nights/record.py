@@ -26,7 +26,7 @@ from assay.hotpaths import names
 from assay.locks import machine
 from assay.nights.canaries import CANARIES
 from assay.nights.process import HotPathError, Worker, WorkerDied, checkout_of, worker
-from assay.provenance import JUDGED, git, gpu_model, provenance, this_machine
+from assay.provenance import JUDGED, git, gpu_model, provenance, this_machine, why_no_commit
 from assay.record import write_atomically
 from assay.worker import STATE
 
@@ -127,6 +127,8 @@ def find_night(root: Path, text: str, effort: Effort = FULL, advance: Callable[[
             return load_night(Path(text))
     commit = git(root, "rev-parse", "--verify", "--quiet", f"{text}^{{commit}}")
     if not commit:
+        if git(root, "rev-parse", "HEAD") is None:
+            raise AssayError(f"{text}: no night's file, and the commit of {root} is {why_no_commit(root)}")
         raise AssayError(f"{text}: neither a night's file nor a revision of the repository {root}; "
                          "record one with `assay night --out FILE`, or name a commit, a branch or a tag")  # fmt: skip
     path = night_path(root, commit)
@@ -139,7 +141,7 @@ def head(root: Path) -> str:
     """The commit that is checked out. Raises JobError where the files differ from it: a night is of a commit."""
     commit = git(root, "rev-parse", "HEAD")
     if commit is None:
-        raise JobError(f"{root} is no git repository with a commit; a night is of a commit")
+        raise JobError(f"{root}: a night is of a commit, and that is {why_no_commit(root)}")
     if changed := git(root, "status", "--porcelain", "--", *JUDGED):
         raise JobError(f"a night is of a commit, and these files differ from {commit[:10]}; commit them:\n{changed}")
     return commit

@@ -229,7 +229,7 @@ def provenance_text(result: Result) -> list[tuple[str, str]]:
     state = {True: " (with uncommitted changes)", False: " (clean)", None: ""}[known.get("dirty")]
     replicates = max(result.replicates.values(), default=0)
     return [
-        ("commit", (known["commit"] + state) if known.get("commit") else "not recorded"),
+        ("commit", (known["commit"] + state) if known.get("commit") else known.get("no_commit") or "not recorded"),
         ("date", _date(known.get("date"))),
         ("duration", duration_text(known.get("duration_s"))),
         ("CPU", str(known.get("cpu") or "not recorded")),
