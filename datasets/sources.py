@@ -11,7 +11,6 @@ is trusted on first use: its hash is stored as `<file>.sha256` beside it, and ev
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import importlib.util
 import os
@@ -20,17 +19,17 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from assay.errors import DataError
+from datasets.downloads import Capped, WrongContent, most_bytes, opened_anew, unpacked
 
 CACHE = Path(__file__).resolve().parent.parent / "data"
 MIRROR_VARIABLE = "ASSAY_MIRROR"
@@ -98,10 +97,6 @@ class Dataset:
         return sum(file.size_bytes for file in self.files)
 
 
-class _WrongContent(DataError):
-    """A source that delivered something else than the file; worth telling even if the next source has it."""
-
-
 def get(dataset: str, file: File) -> Path:
     """Return the path of a verified copy of `file`, fetching it if need be. Processes may call it at once.
 
@@ -121,10 +116,10 @@ def get(dataset: str, file: File) -> Path:
                 with source.deliver() as stream:
                     _store(stream, target, file)
                 return target
-            except _WrongContent as error:
+            except WrongContent as error:
                 tried.append(f"{source.label}: refused: {error}; {source.if_wrong}")
                 _say(f"{dataset}: {tried[-1]}")
-            except (DataError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            except Exception as error:  # an odd archive can fail in any way, in the libraries that read it
                 tried.append(f"{source.label}: {_one_line(error)}")
     raise DataError(_nothing_worked(dataset, file, target, tried))
 
@@ -212,40 +207,32 @@ def _from_url(url: str, file: File, target: Path) -> Iterator[IO[bytes]]:
     # Beside the target, since the system's temporary folder may be too small; under a fixed name, so that what a
     # killed process left is cleared away by the next.
     folder = target.with_name(f".{target.name}.download")
+    if folder.is_symlink():
+        folder.unlink()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     try:
         arrived = folder / "arrived"
-        pooch.HTTPDownloader(progressbar=progress, timeout=HTTP_TIMEOUT_S)(url, str(arrived), None)
-        with _unpacked(arrived, url, file.name) as stream:
+        with arrived.open("wb") as out:
+            capped = Capped(out, most_bytes(url, _most_bytes(file)), _size_in_words(file))
+            pooch.HTTPDownloader(progressbar=progress, timeout=HTTP_TIMEOUT_S)(url, capped, None)
+        with unpacked(arrived, url, file.name) as stream:
             yield stream
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@contextmanager
-def _unpacked(path: Path, url: str, name: str) -> Iterator[IO[bytes]]:
-    if url.endswith(".gz"):
-        with gzip.open(path, "rb") as unzipped:
-            yield cast(IO[bytes], unzipped)
-    elif url.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            members = [member for member in archive.namelist() if Path(member).name == name]
-            if len(members) != 1:
-                raise DataError(f"the archive holds {len(members)} files named {name}, wanted one")
-            with archive.open(members[0]) as stream:
-                yield stream
-    else:
-        with path.open("rb") as stream:
-            yield stream
+def _most_bytes(file: File) -> int:
+    """How large the file can be. Where its hash is not known its size is about right only."""
+    return file.size_bytes if file.sha256 else 2 * file.size_bytes + CHUNK_BYTES
 
 
 def _store(stream: IO[bytes], target: Path, file: File) -> None:
     """Write, verify, rename. The lock's holder is the only writer, so the temporary name can be fixed."""
     partial = target.with_name(f".{target.name}.part")
     try:
-        with partial.open("wb") as out:
-            size, found = _copy_and_hash(stream, out, limit=file.size_bytes if file.sha256 else None)
+        with opened_anew(partial) as out:
+            size, found = _copy_and_hash(stream, out, limit=_most_bytes(file))
             out.flush()
             os.fsync(out.fileno())
         _verify(size, found, target, file)
@@ -256,27 +243,28 @@ def _store(stream: IO[bytes], target: Path, file: File) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _copy_and_hash(stream: IO[bytes], out: IO[bytes], limit: int | None) -> tuple[int, str]:
+def _copy_and_hash(stream: IO[bytes], out: IO[bytes], limit: int) -> tuple[int, str]:
     """Stops one chunk past `limit`, so that an archive that unpacks without end cannot fill the disk."""
     digest, size = hashlib.sha256(), 0
     while chunk := stream.read(CHUNK_BYTES):
         out.write(chunk)
         digest.update(chunk)
         size += len(chunk)
-        if limit is not None and size > limit:
+        if size > limit:
             break
     return size, digest.hexdigest()
 
 
 def _verify(size: int, found: str, target: Path, file: File) -> None:
     if size == 0:
-        raise _WrongContent("it is empty")
+        raise WrongContent("it is empty")
     expected = _expected_hash(target, file)
-    if file.sha256 is not None and size > file.size_bytes:
-        raise _WrongContent(f"expected {file.size_bytes} bytes with sha256 {expected}, found more bytes")
+    if size > _most_bytes(file):
+        with_hash = f"{file.size_bytes} bytes with sha256 {expected}" if file.sha256 else _size_in_words(file)
+        raise WrongContent(f"expected {with_hash}, found more bytes")
     if expected is not None and found != expected:
         promised = f"{file.size_bytes} bytes with " if file.sha256 else ""
-        raise _WrongContent(
+        raise WrongContent(
             f"expected {promised}sha256 {expected}, found {size} bytes with sha256 {found}"
             + (
                 ""
@@ -290,7 +278,7 @@ def _damage(target: Path, file: File) -> str | None:
     """What is wrong with the copy in the cache, or None."""
     try:
         _verify(target.stat().st_size, _sha256(target), target, file)
-    except _WrongContent as error:
+    except WrongContent as error:
         return str(error)
     return None
 
@@ -330,8 +318,8 @@ def _record_hash(target: Path, file: File, found: str) -> None:
     record = _hash_record(target)
     if file.sha256 is None and not record.is_file():
         partial = record.with_name(f".{record.name}.part")
-        with partial.open("w", encoding="ascii") as out:
-            out.write(f"{found}  {target.name}\n")
+        with opened_anew(partial) as out:
+            out.write(f"{found}  {target.name}\n".encode("ascii"))
             out.flush()
             os.fsync(out.fileno())
         os.replace(partial, record)
