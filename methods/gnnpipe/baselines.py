@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from methods.gnnpipe.layers import run_blocks
 from methods.gnnpipe.partition import Grid
 from methods.gnnpipe.training import Model, Task
+from methods.shared.checks import check_option, check_sizes
 
 
 class FullGraph:
@@ -44,6 +45,8 @@ def grid_of(method: str, workers: int, chunks: int, stages: int = 1) -> Grid:
     Raises:
         ValueError: a method that there is not, or workers that the stages do not divide.
     """
+    check_option("grid_of", "method", method, ("pipeline", "hybrid", "graph", "naive"))
+    check_sizes("grid_of", workers=workers, chunks=chunks, stages=stages)
     if method == "hybrid" and workers % stages:
         raise ValueError(f"{workers} workers cannot be spread over {stages} stages")
     grids = {
@@ -52,6 +55,4 @@ def grid_of(method: str, workers: int, chunks: int, stages: int = 1) -> Grid:
         "graph": Grid(1, workers, 1),
         "naive": Grid(workers, 1, 1),
     }
-    if method not in grids:
-        raise ValueError(f"no method {method!r}; there are {', '.join(grids)}")
     return grids[method]

@@ -28,10 +28,11 @@ class GridTimes:
 
 @dataclass(frozen=True)
 class Loads:
-    """Bytes of an epoch's forward pass; the backward pass sends as much, the other way.
+    """Bytes of an epoch.
 
-    borders: (S-1, W, K) from stage s to s+1. exchange: (S, K, W, W) mirrors' rows from way to way, in all layers of a
-    stage together. layers: (S,) how many those are. weights: (S,) of a stage's weights, 0 where nobody shares them.
+    borders: (S-1, W, K) from stage s to s+1 forward, and as much back. exchange: (2, S, K, W, W) from way to way,
+    mirrors' rows forward and their gradients backward, in all layers of a stage together. layers: (S,) how many those
+    are. weights: (S,) of a stage's weights, 0 where nobody shares them.
     """
 
     borders: np.ndarray
@@ -51,8 +52,9 @@ def loads_of(task: Task, model: Model, grid: Grid, shards: list[Shard]) -> Loads
     row = model.hidden_channels * ITEM_BYTES
     rows = np.array([[shard.rows(k) for k in range(grid.chunks)] for shard in shards])  # (W, K)
     borders = np.broadcast_to(rows * row * model.border_tensors, (grid.stages - 1, *rows.shape))
-    sent = np.array([shard.send_splits for shard in shards]).swapaxes(0, 1)  # (K, W, W)
-    exchange = layers[:, None, None, None] * sent * row
+    halos = [[shard.forward for shard in shards], [shard.backward for shard in shards]]
+    sent = np.array([[halo.send_splits for halo in ways] for ways in halos]).swapaxes(1, 2)  # (2, K, W, W)
+    exchange = layers[:, None, None, None] * sent[:, None] * row
     return Loads(borders, exchange, layers, weights * (grid.ways > 1))
 
 
@@ -100,10 +102,10 @@ def _clock(device: torch.device) -> Callable[[], float]:
 
 
 def by_layer(times: GridTimes, loads: Loads) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Graph parallelism in equal layers: seconds forward and backward (P, L), and bytes from way to way (L, P, P)."""
-    layers, ways = int(loads.layers[0]), times.forward.shape[1]
+    """Graph parallelism in equal layers: seconds forward and backward (P, L), bytes from way to way (2, L, P, P)."""
+    layers = int(loads.layers[0])
     forward, backward = (np.repeat(seconds[0] / layers, layers, axis=1) for seconds in (times.forward, times.backward))
-    return forward, backward, np.broadcast_to(loads.exchange[0, 0] / layers, (layers, ways, ways))
+    return forward, backward, np.repeat(loads.exchange[:, 0] / layers, layers, axis=1)
 
 
 def epoch_time(times: GridTimes, loads: Loads, network: Network) -> EpochTime:

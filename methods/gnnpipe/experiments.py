@@ -1,4 +1,4 @@
-"""The experiments of GNNPipe: bytes on the wire, epoch times, accuracy, and the bias of chunked gradients."""
+"""The experiments of GNNPipe: bytes of payload, epoch times, accuracy, and the bias of chunked gradients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def load_task(run: Run, model: str, num_features: int, **graph: object) -> Task:
     requires="ranks:8", timeout=3600,
 )  # fmt: skip
 def traffic(run: Run, world_sizes: list[int], layers: list[int], hidden: int, chunks: int, hybrid_stages: int) -> None:
-    """Bytes that an epoch puts on the wire between real processes, beside the closed forms. METIS cuts the graph.
+    """Bytes of payload that an epoch sends between real processes, beside the closed forms. METIS cuts the graph.
 
     The number of chunks changes no byte; few of them make short epochs where processes share a core.
     """

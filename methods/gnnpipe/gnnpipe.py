@@ -1,5 +1,10 @@
 """GNNPipe: train a deep graph network on a whole graph, its layers spread over the workers as a pipeline.
 
+    task = make_task(data, "gcnii")                       # data: of torch-geometric, with masks
+    partition = make_partition(task.adjacency, ways=1, chunks=16, how="metis")
+    engine, blocks = pipeline(task, Model("gcnii", num_layers=8, hidden_channels=32), 4, partition)
+    history = fit(engine, blocks, task, epochs=100, every=5)
+
 Graph parallelism gives every worker a part of the vertices, and must fetch its neighbours' rows before every layer and
 their gradients after it: what it sends grows with the number of layers. GNNPipe gives every worker (a stage) a run of
 layers and the whole graph, so that rows cross the network only where a stage ends: what it sends does not depend on
@@ -12,7 +17,8 @@ on one another: an edge may lead to a chunk whose turn has not come yet. Four te
     scale       what a chunk contributes to the gradient of another chunk is doubled
 
 Per aggregation, z_v = sum_u A[v, u] D[u], a stage keeps D (the rows that are aggregated), its snapshot and G (the
-gradients of z), each for all vertices. Everything else exists for one chunk at a time and is computed again backward.
+gradients of z), each for all vertices. A may be of a directed graph: A[v, u] is the arc from u to v, along which rows
+go forward and gradients back. Everything else exists for one chunk at a time and is computed again backward.
 
     forward, chunks c in the order pi:     D[c] <- h_c;  z_c = A[c, :] D;  h_c <- block(h_c, z_c)
     backward, chunks c in reverse order:   G[c] <- dL/dz_c;  dL/dD[c] = A[:, c]^T G;  then G[c] <- 2 G[c]
@@ -28,6 +34,7 @@ hybrid, 1 x P x 1 plain graph parallelism, S x 1 x 1 a pipeline without overlap,
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -37,7 +44,8 @@ from torch.nn import functional as F
 
 from methods.gnnpipe.layers import Block
 from methods.gnnpipe.links import Links
-from methods.gnnpipe.partition import Shard
+from methods.gnnpipe.partition import Halo, Shard
+from methods.shared.checks import check_probabilities, check_sizes
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class Techniques:
     period: int = 20
     shuffle: bool = True
     scale: bool = True
+
+    def __post_init__(self) -> None:
+        check_sizes("Techniques", period=self.period)
 
 
 @dataclass(frozen=True)
@@ -70,12 +81,14 @@ class Vertices:
 class Memory:
     """What one aggregation z = A h of a stage remembers of all chunks: D, its snapshot and G.
 
-    Rows are the way's own vertices, then the mirrors. Both D and G are zero at first.
+    Rows are the way's own vertices, then the mirrors that it reads: of D forward, of G backward. Both begin as zeros.
     """
 
     def __init__(self, shard: Shard, links: Links, techniques: Techniques, like: Tensor, width: int) -> None:
         self.shard, self.links = shard, links
-        self.rows, self.gradients = (like.new_zeros(len(shard.vertices), width) for _ in range(2))
+        self.rows, self.gradients = (
+            like.new_zeros(len(halo.columns), width) for halo in (shard.forward, shard.backward)
+        )
         # a single chunk reads no history, and nothing comes from other chunks
         self.snapshot = torch.zeros_like(self.rows) if shard.chunks > 1 else None
         self.scale = techniques.scale and shard.chunks > 1
@@ -83,19 +96,19 @@ class Memory:
     def write(self, chunk: int, h: Tensor) -> None:
         """D[c] <- h, here and where it is mirrored."""
         self.rows[self.shard.own[chunk]] = h.detach()
-        self._exchange(self.rows, chunk)
+        self._exchange(self.rows, self.shard.forward, chunk)
 
     def multiply(self, chunk: int) -> Tensor:
         """z_c = A[c, :] D."""
-        return self.shard.forward[chunk] @ self.rows
+        return self.shard.forward.matrices[chunk] @ self.rows
 
     def pull_back(self, chunk: int, of_z: Tensor) -> Tensor:
         """G[c] <- dL/dz_c, here and where it is mirrored; returns dL/dD[c] = A[:, c]^T G."""
         self.gradients[self.shard.own[chunk]] = of_z
-        self._exchange(self.gradients, chunk)
-        of_rows = self.shard.backward[chunk] @ self.gradients
+        self._exchange(self.gradients, self.shard.backward, chunk)
+        of_rows = self.shard.backward.matrices[chunk] @ self.gradients
         if self.scale:
-            for part in self._parts(chunk):
+            for part in self._parts(self.shard.backward, chunk):
                 self.gradients[part].mul_(2)
         return of_rows
 
@@ -106,7 +119,7 @@ class Memory:
         """
         if self.snapshot is None:
             return
-        for part in self._parts(chunk):
+        for part in self._parts(self.shard.forward, chunk):
             new = self.rows[part].clone() if renew else None
             self.rows[part] = self.snapshot[part]
             if new is not None:
@@ -119,17 +132,16 @@ class Memory:
             if renew:
                 self.rows.copy_(self.snapshot)
 
-    def _parts(self, chunk: int) -> list[slice]:
+    def _parts(self, halo: Halo, chunk: int) -> list[slice]:
         """Where a chunk's rows are: its own, and its mirrors if it has any."""
-        parts = (self.shard.own[chunk], self.shard.mirrors[chunk])
+        parts = (self.shard.own[chunk], halo.mirrors[chunk])
         return [part for part in parts if part.stop > part.start]
 
-    def _exchange(self, buffer: Tensor, chunk: int) -> None:
+    def _exchange(self, buffer: Tensor, halo: Halo, chunk: int) -> None:
         """Bring the rows of the chunk's mirrors up to date from their owners."""
-        shard = self.shard
-        received = self.links.exchange(buffer, shard.send[chunk], shard.send_splits[chunk], shard.receive_splits[chunk])
+        received = self.links.exchange(buffer, halo.send[chunk], halo.send_splits[chunk], halo.receive_splits[chunk])
         if received is not None:
-            buffer[shard.mirrors[chunk]] = received
+            buffer[halo.mirrors[chunk]] = received
 
 
 class Aggregate(torch.autograd.Function):
@@ -179,6 +191,9 @@ class Stage:
         self, blocks: Sequence[Block], *, first: int, last: bool, shard: Shard, vertices: Vertices, links: Links,
         techniques: Techniques, width: int, has_h0: bool, dropout: float = 0.0, seed: int = 0,
     ) -> None:  # fmt: skip
+        check_sizes("Stage", blocks=len(blocks), width=width)
+        check_sizes("Stage", least=0, first=first)
+        check_probabilities("Stage", dropout=dropout)
         self.blocks, self.first, self.last = list(blocks), first, last
         self.shard, self.vertices, self.techniques = shard, vertices, techniques
         self.width, self.has_h0, self.dropout, self.seed, self.epoch = width, has_h0, dropout, seed, 0
@@ -261,7 +276,7 @@ class Stage:
         """z_c of block i."""
         memory = self.memories.get(i)
         if memory is None:
-            return self.shard.forward[chunk] @ self.vertices.x
+            return self.shard.forward.matrices[chunk] @ self.vertices.x
         if fresh:
             memory.write(chunk, h)
         return Aggregate.apply(h, memory, chunk)
@@ -273,7 +288,7 @@ class Stage:
         place = hash((self.seed, self.epoch, self.first + i, chunk, self.shard.way))
         generator = torch.Generator(out.device).manual_seed(place)
         keep = torch.empty_like(out).bernoulli_(1 - self.dropout, generator=generator)
-        return out * keep.div_(1 - self.dropout)
+        return out * (keep.div_(1 - self.dropout) if self.dropout < 1 else keep)
 
     def _loss(self, logits: Tensor, chunk: int) -> Tensor:
         """This chunk's part of the mean cross-entropy over the training vertices of the graph."""
@@ -305,13 +320,35 @@ class GNNPipe:
         num_stages: S.
         links: to the other stages and ways.
         seed: shared by all workers, so that all draw the same order of chunks without a word.
+
+    Raises:
+        ValueError: stages and numbers that do not fit; workers that do not agree on seed, techniques, chunks, graph and
+            partition, or the ways of a stage on its weights.
     """
 
     def __init__(
         self, stages: list[Stage], numbers: Sequence[int], num_stages: int, links: Links, *, seed: int = 0
     ) -> None:
+        if not stages or len(stages) != len(numbers) or not set(numbers) <= set(range(num_stages)):
+            raise ValueError(f"GNNPipe: {len(stages)} stages with the numbers {list(numbers)} of {num_stages}")
         self.stages, self.numbers, self.num_stages = stages, list(numbers), num_stages
         self.links, self.seed = links, seed
+        self._agree()
+
+    def _agree(self) -> None:
+        """Orders are drawn without a word, so what they are drawn from is compared once, before the first epoch."""
+        (stage, *_), weights = self.stages, 0
+        for weight in self.parameters():
+            weights = zlib.crc32(weight.detach().cpu().view(-1).view(torch.uint8).numpy().data, weights)
+        techniques, shard = stage.techniques, stage.shard
+        self.links.agree(
+            {
+                "seed": self.seed, "stages": self.num_stages, "chunks": shard.chunks, "period": techniques.period,
+                "shuffle": int(techniques.shuffle), "scale": int(techniques.scale), "width": stage.width,
+                "graph and partition": shard.digest,
+            },
+            {"weights": weights},
+        )  # fmt: skip
 
     def parameters(self) -> Iterable[torch.nn.Parameter]:
         """The weights of the stages that live here."""

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from methods.shared.checks import check_option, check_sizes
+
 MODELS = ("gcn", "graphsage", "gcnii")
 
 
@@ -117,17 +119,18 @@ def build_blocks(
     """The blocks of a model with L = num_layers aggregations: L + 2 of them.
 
     Raises:
-        ValueError: a model that there is not.
+        ValueError, TypeError: a model that there is not, or sizes that are none.
     """
+    check_sizes("build_blocks", in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels,
+                num_layers=num_layers)  # fmt: skip
+    check_option("build_blocks", "model", model, MODELS)
     width = hidden_channels
     if model == "gcn":
         layers: list[Block] = [GCN(width, width) for _ in range(num_layers)]
     elif model == "graphsage":
         layers = [GraphSAGE(width, width) for _ in range(num_layers)]
-    elif model == "gcnii":
-        layers = [GCNII(width, layer) for layer in range(1, num_layers + 1)]
     else:
-        raise ValueError(f"no model {model!r}; there are {', '.join(MODELS)}")
+        layers = [GCNII(width, layer) for layer in range(1, num_layers + 1)]
     first = Input(in_channels, width, makes_h0=model == "gcnii")
     return nn.ModuleList([first, *layers, Output(width, out_channels)])
 

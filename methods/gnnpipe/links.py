@@ -22,6 +22,9 @@ Shape = tuple[int, int]
 class Links(Protocol):
     """What a worker needs of the others."""
 
+    def agree(self, everywhere: dict[str, int], in_stage: dict[str, int]) -> None:
+        """Raise ValueError, on every worker, where a number differs between workers, or between those of a stage."""
+
     def expect(self, source: int, stage: int, shapes: list[Shape]) -> None:
         """Announce what will arrive from stage `source`, in this order."""
 
@@ -48,6 +51,9 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._boxes: dict[int, deque[Tensor]] = {}
+
+    def agree(self, everywhere: dict[str, int], in_stage: dict[str, int]) -> None:
+        pass
 
     def expect(self, source: int, stage: int, shapes: list[Shape]) -> None:
         self._boxes[stage] = deque()
@@ -97,6 +103,19 @@ class Wire:
         self._group = made[self._stage]
         self._arriving: deque[tuple[dist.Work, Tensor]] = deque()
         self._leaving: list[tuple[dist.Work, Tensor]] = []
+
+    def agree(self, everywhere: dict[str, int], in_stage: dict[str, int]) -> None:
+        own = torch.tensor([*everywhere.values(), *in_stage.values()], device=self._like.device)
+        every = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(every, own)
+        values = torch.stack(every).cpu()
+        groups = [range(len(every))] * len(everywhere) + [
+            range(self._stage * self._ways, (self._stage + 1) * self._ways)
+        ] * len(in_stage)
+        for i, (name, ranks) in enumerate(zip((*everywhere, *in_stage), groups, strict=True)):
+            if len(set(held := values[list(ranks), i].tolist())) > 1:
+                different = ", ".join(f"rank {rank} has {value}" for rank, value in zip(ranks, held, strict=True))
+                raise ValueError(f"GNNPipe: all ranks need the same {name}; {different}")
 
     def expect(self, source: int, stage: int, shapes: list[Shape]) -> None:
         rank = source * self._ways + self._way

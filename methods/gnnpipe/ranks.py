@@ -52,7 +52,7 @@ def _workers(rank: int, tasks: dict[str, Task], cases: Iterable[Case]) -> Iterab
 
 
 def count_bytes(rank: int, world_size: int, tasks: dict[str, Task], cases: list[Case]) -> list[Row]:
-    """Bytes that an epoch sends, all ranks together, beside the closed forms. Rank 0 returns rows.
+    """Bytes of payload that an epoch sends, all ranks together, beside the closed forms. Rank 0 returns rows.
 
     Two epochs are counted: they must send the same, for what is sent depends on no value. Raises RuntimeError where
     they do not.
@@ -68,7 +68,8 @@ def count_bytes(rank: int, world_size: int, tasks: dict[str, Task], cases: list[
         rows_sent, reduced, weights = total.tolist()
         widths = [case.model.hidden_channels] * case.model.num_layers
         formula = border_bytes(len(task.y), widths[0], case.grid.stages, case.model.border_tensors)
-        formula += mirror_bytes(count_mirrors(task.adjacency, case.partition), widths)
+        mirrors = (count_mirrors(matrix, case.partition) for matrix in (task.adjacency, task.transpose))
+        formula += mirror_bytes(*mirrors, widths)
         values = {"bytes": rows_sent, "formula_bytes": formula, "weight_bytes": reduced,
                   "ring_bytes": ring_bytes(case.grid.ways, weights)}  # fmt: skip
         rows += [

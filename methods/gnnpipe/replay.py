@@ -81,8 +81,8 @@ def _pipeline(rank: int, world_size: int, forward: Array, backward: Array, borde
 
 def _graph_parallel(rank: int, world_size: int, forward: Array, backward: Array, exchange: Array) -> None:
     peers = [(rank + i) % world_size for i in range(1, world_size)]
-    steps = [*zip(exchange, forward[rank], strict=True),
-             *zip(exchange.swapaxes(1, 2)[::-1], backward[rank, ::-1], strict=True)]  # fmt: skip
+    steps = [*zip(exchange[0], forward[rank], strict=True),
+             *zip(exchange[1, ::-1], backward[rank, ::-1], strict=True)]  # fmt: skip
     received = [
         [_receive(bytes_[q, rank], q, i) for q in peers if bytes_[q, rank]] for i, (bytes_, _) in enumerate(steps)
     ]

@@ -72,7 +72,7 @@ def pipeline_epoch(forward: Array, backward: Array, border_bytes: Array, network
     back. Raises ValueError where shapes do not fit.
     """
     stages, chunks = forward.shape
-    nothing = np.zeros((stages, chunks, 1, 1))
+    nothing = np.zeros((2, stages, chunks, 1, 1))
     return hybrid_epoch(forward[:, None], backward[:, None], border_bytes[:, None], nothing, np.ones(stages, int),
                         np.zeros(stages), network)  # fmt: skip
 
@@ -82,13 +82,13 @@ def graph_parallel_epoch(
 ) -> EpochTime:
     """Graph parallelism: every GPU owns a part of the vertices and computes all layers for them.
 
-    forward, backward: (P, L) s. exchange: (L, P, P) bytes from p to q before layer l; transposed on the way back.
+    forward, backward: (P, L) s. exchange: (2, L, P, P) bytes from p to q before layer l, forward and backward.
     weight_bytes: of all weights together. Raises ValueError where shapes do not fit.
     """
     ways, layers = forward.shape
-    _check(backward=(backward, (ways, layers)), exchange=(exchange, (layers, ways, ways)))
-    there = [_Step(forward[:, layer].tolist(), exchange[layer]) for layer in range(layers)]
-    back = [_Step(backward[:, layer].tolist(), exchange[layer].T) for layer in reversed(range(layers))]
+    _check(backward=(backward, (ways, layers)), exchange=(exchange, (2, layers, ways, ways)))
+    there = [_Step(forward[:, layer].tolist(), exchange[0, layer]) for layer in range(layers)]
+    back = [_Step(backward[:, layer].tolist(), exchange[1, layer]) for layer in reversed(range(layers))]
     steps = {FORWARD: [[there]], BACKWARD: [[back]]}
     return _Epoch(steps, np.zeros((0, ways, 1)), [float(weight_bytes)], network).simulate()
 
@@ -105,13 +105,13 @@ def hybrid_epoch(
     """GNNPipe with W GPUs per stage, which share the stage's layers by graph parallelism.
 
     forward, backward: (S, W, K) s of each GPU for each chunk. border_bytes: (S-1, W, K) from (s, w) to (s+1, w), and
-    as much back. exchange: (S, K, W, W) bytes from way to way in all layers of the stage together; layers: (S,) the
-    messages that they are spread over, one per layer, as is the computing. weight_bytes: (S,) of each stage's
-    weights. Raises ValueError where shapes do not fit.
+    as much back. exchange: (2, S, K, W, W) bytes from way to way, forward and backward, in all layers of the stage
+    together; layers: (S,) the messages that they are spread over, one per layer, as is the computing. weight_bytes:
+    (S,) of each stage's weights. Raises ValueError where shapes do not fit.
     """
     stages, ways, chunks = forward.shape
     _check(backward=(backward, forward.shape), border_bytes=(border_bytes, (stages - 1, ways, chunks)),
-           exchange=(exchange, (stages, chunks, ways, ways)), layers=(layers, (stages,)),
+           exchange=(exchange, (2, stages, chunks, ways, ways)), layers=(layers, (stages,)),
            weight_bytes=(weight_bytes, (stages,)))  # fmt: skip
 
     def steps(seconds: Array, sent: Array) -> list[list[list[_Step]]]:
@@ -120,7 +120,7 @@ def hybrid_epoch(
             for s, n in enumerate(np.maximum(layers, 1).tolist())
         ]
 
-    both = {FORWARD: steps(forward, exchange), BACKWARD: steps(backward, exchange.swapaxes(-1, -2))}
+    both = {FORWARD: steps(forward, exchange[0]), BACKWARD: steps(backward, exchange[1])}
     return _Epoch(both, border_bytes, weight_bytes.tolist(), network).simulate()
 
 

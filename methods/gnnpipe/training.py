@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from methods.gnnpipe.gnnpipe import GNNPipe, Stage, Techniques, Vertices
-from methods.gnnpipe.layers import build_blocks, run_blocks
+from methods.gnnpipe.layers import MODELS, build_blocks, run_blocks
 from methods.gnnpipe.links import Alone, Links, Mailbox, Wire
 from methods.gnnpipe.partition import Grid, Partition, Shard, make_shards, to_scipy, to_torch, transposed
+from methods.shared.checks import check_numbers, check_option, check_probabilities, check_sizes
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -48,13 +50,21 @@ class Task:
 
 @dataclass(frozen=True)
 class Model:
-    """What to train: a name of `layers.MODELS`, L aggregations of width H, dropout, and the seed of its weights."""
+    """What to train: a name of `layers.MODELS`, L aggregations of width H, dropout, and the seed of its weights.
+
+    Raises TypeError or ValueError for a name that there is not and for sizes and probabilities that are none.
+    """
 
     name: str
     num_layers: int
     hidden_channels: int
     dropout: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_option("Model", "name", self.name, MODELS)
+        check_sizes("Model", num_layers=self.num_layers, hidden_channels=self.hidden_channels)
+        check_probabilities("Model", dropout=self.dropout)
 
     def build(self, task: Task) -> nn.ModuleList:
         """The blocks, with the same weights in every process."""
@@ -75,9 +85,20 @@ def make_task(data: Data, model: str, *, num_features: int = 32, dtype: torch.dt
 
     A graph without features, classes or masks (MovieLens-100K) gets features of width `num_features` from N(0, 1),
     8 random classes, and all vertices for training: it is there to be counted and timed, not to be learned.
+
+    Args:
+        data: edge_index (2, A) int64, directed or not; x (N, F) floating; y (N,) int64; train_mask, val_mask and
+            test_mask (N,) bool, or the ids of their vertices.
+        model: a name of `layers.MODELS`.
+        dtype: of features and adjacency.
+
+    Raises:
+        ValueError, TypeError, IndexError: data that are not as said above, or a model that there is not.
     """
+    check_option("make_task", "model", model, MODELS)
+    check_sizes("make_task", num_features=num_features)
     # torch-geometric takes seconds to import, and the processes of a distributed run are given tasks, not graphs
-    from methods.shared.graph import mean_adjacency, normalized_adjacency
+    from methods.shared.graph import mean_adjacency, node_ids, normalized_adjacency
 
     nodes = int(data.num_nodes)
     generator = torch.Generator().manual_seed(0)
@@ -85,25 +106,40 @@ def make_task(data: Data, model: str, *, num_features: int = 32, dtype: torch.dt
     drawn_y = torch.randint(8, (nodes,), generator=generator)
     x, y = (drawn_x, drawn_y) if data.x is None else (data.x, data.y)
     everything = torch.ones(nodes, dtype=torch.bool)
-    masks = [data.get(f"{name}_mask", everything) for name in ("train", "val", "test")]
+    _check_data(nodes, x, y)
+    masks = []
+    for name in ("train_mask", "val_mask", "test_mask"):
+        ids = node_ids(data.get(name, everything), nodes, name)
+        if not len(ids):
+            raise ValueError(f"make_task: {name} has no vertex; give it one at least")
+        masks.append(torch.zeros(nodes, dtype=torch.bool).index_fill_(0, ids, True))
     adjacency = (mean_adjacency if model == "graphsage" else normalized_adjacency)(data.edge_index, nodes, dtype)
-    return Task(x.to(dtype), y, *masks, adjacency, transposed(adjacency))
+    return Task(x.to(dtype), y.long(), *masks, adjacency, transposed(adjacency))
+
+
+def _check_data(nodes: int, x: Tensor, y: Tensor) -> None:
+    if x.dim() != 2 or len(x) != nodes or not x.is_floating_point():
+        raise ValueError(f"make_task: x must be floating and ({nodes}, F); got {x.dtype} {tuple(x.shape)}")
+    if y.shape != (nodes,) or y.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"make_task: y must be ({nodes},) whole numbers; got {y.dtype} {tuple(y.shape)}")
+    if nodes and int(y.min()) < 0:
+        raise ValueError(f"make_task: y holds the class {int(y.min())}; classes count from 0")
 
 
 def stage_sizes(num_blocks: int, stages: int) -> list[int]:
     """Blocks of each stage: as equal as can be, the longer ones first.
 
     Raises:
-        ValueError: more stages than blocks.
+        ValueError: no stages, or more than blocks.
     """
+    check_sizes("stage_sizes", stages=stages)
     if stages > num_blocks:
         raise ValueError(f"{stages} stages for {num_blocks} blocks; give each stage a block at least")
     return [num_blocks // stages + (s < num_blocks % stages) for s in range(stages)]
 
 
 def vertices_of(task: Task, shard: Shard) -> Vertices:
-    columns = shard.vertices
-    own = columns[: shard.size]
+    columns, own = shard.forward.columns, shard.vertices
     return Vertices(task.x[columns], task.y[own], task.train[own], int(task.train.sum()))
 
 
@@ -124,7 +160,13 @@ def make_stage(
 def pipeline(
     task: Task, model: Model, stages: int, partition: Partition, techniques: Techniques | None = None
 ) -> tuple[GNNPipe, nn.ModuleList]:
-    """GNNPipe with all stages in this process, and the whole model. The partition has one way."""
+    """GNNPipe with all stages in this process, and the whole model.
+
+    Raises:
+        ValueError: a partition of several ways, or more stages than blocks.
+    """
+    if partition.ways != 1:
+        raise ValueError(f"pipeline: the partition has {partition.ways} ways; in one process there is one")
     techniques = techniques or Techniques()
     grid, blocks, links = Grid(stages, 1, partition.chunks), model.build(task), Mailbox()
     (shard,) = make_shards(task.adjacency, partition)
@@ -176,13 +218,16 @@ def fit(
     """Train with Adam, one update per epoch; evaluate every `every` epochs on the whole graph, without history.
 
     Raises:
-        FloatingPointError: a loss that is not finite.
+        FloatingPointError: a loss or logits that are not finite.
+        ValueError, TypeError: sizes and rates that are none.
     """
+    check_sizes("fit", epochs=epochs, every=every)
+    check_numbers("fit", least=0, lr=lr, weight_decay=weight_decay)
     optimizer = torch.optim.Adam(blocks.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
     history = History([], [], [], 0.0)
     for epoch in range(epochs):
         loss = engine.epoch(epoch)
-        if not loss < float("inf"):
+        if not math.isfinite(loss):
             raise FloatingPointError(f"the loss of epoch {epoch} is {loss}")
         optimizer.step()
         history.losses.append(loss)
@@ -197,6 +242,9 @@ def fit(
 
 @torch.no_grad()
 def evaluate(blocks: nn.ModuleList, task: Task) -> tuple[float, float]:
-    """Validation and test accuracy (%) of an exact forward pass."""
-    right = run_blocks(blocks, task.x, task.adjacency, task.transpose).argmax(dim=1) == task.y
+    """Validation and test accuracy (%) of an exact forward pass. FloatingPointError where it is not finite."""
+    logits = run_blocks(blocks, task.x, task.adjacency, task.transpose)
+    if not logits.isfinite().all():
+        raise FloatingPointError("evaluate: the logits are not finite, so they say nothing of classes")
+    right = logits.argmax(dim=1) == task.y
     return tuple(100 * float(right[mask].float().mean()) for mask in (task.val, task.test))  # type: ignore[return-value]

@@ -1,6 +1,7 @@
 """Closed forms of the bytes that an epoch sends, all workers together, and the count of mirrors that they rest on.
 
-The wire carries exactly these (`experiments.traffic` holds one against the other). b is 4 bytes, of a float32.
+They are payload, and exactly what the workers hand to the network (`experiments.traffic` holds one against the other).
+A wire carries more: gloo 48 bytes a message, TCP its own headers. b is 4 bytes, of a float32.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ ITEM_BYTES = 4
 
 
 def count_mirrors(adjacency: Tensor, partition: Partition) -> int:
-    """M = sum over ways w of |{u outside V_w : u -> v, v in V_w}|. adjacency: sparse CSR, A[v, u]."""
+    """M = sum over ways w of |{u outside V_w : u -> v, v in V_w}|. adjacency: sparse CSR, A[v, u].
+
+    Of the transpose it is the number of gradients that are read; in an undirected graph both are equal.
+    """
     graph = to_scipy(adjacency).tocoo()
     way = partition.way_of()
     reader = way[graph.row]
@@ -23,12 +27,13 @@ def count_mirrors(adjacency: Tensor, partition: Partition) -> int:
     return len(np.unique(pairs))
 
 
-def mirror_bytes(mirrors: int, widths: list[int]) -> int:
-    """Graph parallelism: each mirror's row once forward and its gradient once backward, in each aggregation.
+def mirror_bytes(forward: int, backward: int, widths: list[int]) -> int:
+    """Graph parallelism: each mirror's row once forward and each one's gradient once backward, in each aggregation.
 
-    widths: of the input of each aggregation; raw features, which readers can keep, do not count.
+    forward, backward: `count_mirrors` of the adjacency and of its transpose. widths: of the input of each aggregation;
+    raw features, which readers can keep, do not count.
     """
-    return 2 * ITEM_BYTES * mirrors * sum(widths)
+    return ITEM_BYTES * (forward + backward) * sum(widths)
 
 
 def border_bytes(num_nodes: int, width: int, stages: int, tensors: int = 1) -> int:

@@ -28,7 +28,8 @@ def test_the_loads_of_a_grid_are_the_closed_forms(method):
     task, model, grid, partition, shards = set_up(method)
     loads = loads_of(task, model, grid, shards)
     assert 2 * loads.borders.sum() == border_bytes(120, WIDTH, grid.stages, tensors=2)
-    assert 2 * loads.exchange.sum() == mirror_bytes(count_mirrors(task.adjacency, partition), [WIDTH] * LAYERS)
+    mirrors = (count_mirrors(matrix, partition) for matrix in (task.adjacency, task.transpose))
+    assert loads.exchange.sum() == mirror_bytes(*mirrors, [WIDTH] * LAYERS)
     assert loads.layers.sum() == LAYERS
     assert bool(loads.weights.any()) == (grid.ways > 1)
 

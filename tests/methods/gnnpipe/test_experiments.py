@@ -6,7 +6,8 @@ import pytest
 
 from assay.experiment import Run
 from assay.network import network_reason
-from methods.gnnpipe import experiments
+from methods.gnnpipe import Grid, Model, experiments, make_partition, make_shards, worker
+from methods.gnnpipe.cluster import time_worker
 
 
 @pytest.fixture(autouse=True)
@@ -59,18 +60,31 @@ def test_chunked_gradients_shrink_with_the_hops_as_the_theory_says():
 
 
 def test_simulated_epochs_are_shorter_on_faster_wires_and_methods_that_do_not_fit_say_so():
-    _, found = run_of(experiments.simulated_time, graph={}, layers=[4], hidden=8, chunks=4, world_sizes=[4, 8],
+    _, found = run_of(experiments.simulated_time, graph={}, layers=[4], hidden=8, chunks=4, world_sizes=[4, 7, 8],
                       hybrid_stages=4, gbits=[0.001, 1], repeats=1)  # fmt: skip
     assert found["graph", "epoch_s", 4, 4, 0.001] > found["graph", "epoch_s", 4, 4, 1]
     assert found["hybrid", "epoch_s", 4, 8, 1] != [None]
     assert found["hybrid", "epoch_s", 4, 4, 1] == [None]
-    assert found["pipeline", "epoch_s", 4, 8, 1] == [None]  # 8 stages for 6 blocks
+    assert found["pipeline", "epoch_s", 4, 7, 1] == [None]  # 7 stages for 6 blocks
     assert ("pipeline", "crossover_gbit", 4, 4) in found
 
 
 def test_memory_of_a_stage_is_less_than_that_of_the_whole():
     _, found = run_of(experiments.memory, graph={}, num_layers=8, hidden=8, chunks=4, workers=4)
     assert found["pipeline", "peak_bytes"] < found["full", "peak_bytes"]
+
+
+def test_the_memory_of_a_pipelines_worker_is_that_of_its_second_stage():
+    _, found = run_of(experiments.memory, graph={}, num_layers=8, hidden=8, chunks=4, workers=4)
+    run = Run("memory", "quick", 0, "csbm")
+    task, model = experiments.load_task(run, "gcn", 8), Model("gcn", 8, 8)
+    (shard,) = make_shards(task.adjacency, make_partition(task.adjacency, 1, 4, "metis"))
+    for rank in (0, 1):
+        run.memory(
+            str(rank), lambda rank=rank: time_worker(worker(task, model, Grid(4, 1, 4), shard, rank, alone=True), 1)
+        )
+    first, second = (row.value for row in run.rows if row.metric == "peak_bytes")
+    assert found["pipeline", "peak_bytes"] == [second] != [first]
 
 
 @pytest.mark.skipif(network_reason() is not None, reason="needs network namespaces")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+import textwrap
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from methods import gnnpipe
 from methods.gnnpipe.baselines import FullGraph
 from methods.gnnpipe.gnnpipe import GNNPipe, Techniques
 from methods.gnnpipe.layers import GCN, MODELS, run_blocks
@@ -130,10 +132,17 @@ def mixed_loss(blocks, task, ranges, order, history, scale):
     return loss / int(task.train.sum())
 
 
+def directed_task(name):
+    data = load_graph("csbm", num_nodes=120, num_blocks=8, num_classes=4, degree=6, homophily=0.5, num_features=WIDTH)
+    data.edge_index = data.edge_index[:, torch.arange(data.num_edges) % 3 > 0]
+    return make_task(data, name, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("make", [task_of, directed_task], ids=["undirected", "directed"])
 @pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_backward_is_autograd_through_the_mixed_forward(name, scale):
-    task, model = task_of(name), Model(name, LAYERS, WIDTH)
+def test_backward_is_autograd_through_the_mixed_forward(name, scale, make):
+    task, model = make(name), Model(name, LAYERS, WIDTH)
     partition = make_partition(task.adjacency, 1, 5, "order")
     engine, blocks = pipeline(task, model, 3, partition, Techniques(period=2, scale=scale))
     for epoch in range(2):  # so that there is a history
@@ -206,6 +215,14 @@ def test_every_epoch_draws_its_own_order_and_all_stages_the_same():
     assert orders == [other.order(epoch) for epoch in range(3)]
     assert orders[0] != orders[1] != orders[2]
     assert all(sorted(order) == list(range(8)) for order in orders)
+
+
+def test_the_users_lines_run_as_they_stand():
+    data = load_graph("csbm", num_nodes=120, num_blocks=8, num_classes=4, degree=6, homophily=0.5)
+    block = textwrap.dedent(gnnpipe.gnnpipe.__doc__.split("\n\n")[1])
+    names = {**vars(gnnpipe), "data": data}
+    exec(block.replace("epochs=100", "epochs=5"), names)
+    assert len(names["history"].losses) == 5
 
 
 def test_layers_are_spread_evenly_and_too_many_stages_are_refused():

@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from methods.gnnpipe.partition import PARTITIONERS, make_partition, make_shards, to_scipy, to_torch
+from methods.gnnpipe.partition import PARTITIONERS, make_partition, make_shards, to_scipy, to_torch, transposed
 from methods.gnnpipe.volume import count_mirrors
-from methods.shared.graph import load_graph, mean_adjacency, normalized_adjacency
+from methods.shared.graph import load_graph, mean_adjacency
+
+
+def directed():
+    """800 arcs between 200 vertices, from those of low numbers more than from the others."""
+    generator = torch.Generator().manual_seed(0)
+    source = (200 * torch.rand(800, generator=generator) ** 2).long()
+    edge_index = torch.stack([source, torch.randint(200, (800,), generator=generator)])
+    return mean_adjacency(edge_index.unique(dim=1), 200, torch.float64)
 
 
 def graph_of(homophily=0.5):
@@ -31,55 +39,73 @@ def test_metis_finds_the_communities_that_a_random_order_misses():
     assert mirrors["metis"] < mirrors["random"] / 2
 
 
+GRAPHS = {"undirected": graph_of, "directed": directed}
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
 @pytest.mark.parametrize("how", PARTITIONERS)
-def test_shards_multiply_like_the_whole_graph(how):
-    adjacency = graph_of()
+def test_shards_multiply_like_the_whole_graph(how, kind):
+    adjacency = GRAPHS[kind]()
     partition = make_partition(adjacency, 3, 4, how)
     x = torch.randn(200, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     whole = {"forward": adjacency @ x, "backward": to_torch(to_scipy(adjacency).T.tocsr()) @ x}
     for shard in make_shards(adjacency, partition):
         for side, expected in whole.items():
-            rows = torch.cat([part @ x[shard.vertices] for part in getattr(shard, side)])
-            torch.testing.assert_close(rows, expected[shard.vertices[: shard.size]])
+            halo = getattr(shard, side)
+            rows = torch.cat([part @ x[halo.columns] for part in halo.matrices])
+            torch.testing.assert_close(rows, expected[shard.vertices])
 
 
-def test_what_a_way_sends_is_what_the_others_expect_row_by_row():
-    adjacency = graph_of()
+@pytest.mark.parametrize("kind", GRAPHS)
+@pytest.mark.parametrize("side", ["forward", "backward"])
+def test_what_a_way_sends_is_what_the_others_expect_row_by_row(kind, side):
+    adjacency = GRAPHS[kind]()
     partition = make_partition(adjacency, 3, 4, "metis")
     shards = make_shards(adjacency, partition)
+    halos = [getattr(shard, side) for shard in shards]
     for chunk in range(4):
-        for reader in shards:
+        for reader, reads in zip(shards, halos, strict=True):
             sent = []
-            for owner in shards:
-                splits = owner.send_splits[chunk]
-                rows = owner.send[chunk].split(splits)[reader.way]
-                assert len(rows) == reader.receive_splits[chunk][owner.way]
+            for owner, gives in zip(shards, halos, strict=True):
+                rows = gives.send[chunk].split(gives.send_splits[chunk])[reader.way]
+                assert len(rows) == reads.receive_splits[chunk][owner.way]
                 assert all(owner.own[chunk].start <= row < owner.own[chunk].stop for row in rows.tolist())
                 sent.append(owner.vertices[rows])
-            assert torch.equal(torch.cat(sent), reader.vertices[reader.mirrors[chunk]])
+            assert torch.equal(torch.cat(sent), reads.columns[reads.mirrors[chunk]])
 
 
-def test_mirrors_are_counted_as_the_shards_hold_them():
-    adjacency = graph_of()
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_mirrors_are_counted_as_the_shards_hold_them(kind):
+    adjacency = GRAPHS[kind]()
     partition = make_partition(adjacency, 3, 4, "random")
     shards = make_shards(adjacency, partition)
-    held = [len(shard.vertices) - shard.size for shard in shards]
-    assert sum(held) == count_mirrors(adjacency, partition)
-    neighbors = to_scipy(adjacency)
-    for shard in shards:
-        own = shard.vertices[: shard.size].numpy()
-        outside = np.setdiff1d(np.unique(neighbors[own].indices), own)
-        assert np.array_equal(np.sort(shard.vertices[shard.size :].numpy()), outside)
+    for side, matrix in (("forward", adjacency), ("backward", transposed(adjacency))):
+        halos = [getattr(shard, side) for shard in shards]
+        held = [len(halo.columns) - shard.size for shard, halo in zip(shards, halos, strict=True)]
+        assert sum(held) == count_mirrors(matrix, partition)
+        neighbors = to_scipy(matrix)
+        for shard, halo in zip(shards, halos, strict=True):
+            own = shard.vertices.numpy()
+            outside = np.setdiff1d(np.unique(neighbors[own].indices), own)
+            assert np.array_equal(np.sort(halo.columns[shard.size :].numpy()), outside)
 
 
-def test_a_directed_graph_is_refused():
-    adjacency = normalized_adjacency(torch.tensor([[0, 1], [1, 2]]), 3)
-    with pytest.raises(ValueError, match="directed"):
-        make_shards(adjacency, make_partition(adjacency, 1, 1, "order"))
+def test_in_a_directed_graph_what_is_read_forward_is_not_what_is_read_backward():
+    adjacency = directed()
+    partition = make_partition(adjacency, 3, 1, "random")
+    assert count_mirrors(adjacency, partition) != count_mirrors(transposed(adjacency), partition)
+
+
+def test_shards_of_one_graph_and_partition_know_each_other():
+    adjacency = graph_of()
+    one, other = (make_partition(adjacency, 2, 2, how) for how in ("order", "random"))
+    digests = [shard.digest for shard in make_shards(adjacency, one)]
+    assert digests[0] == digests[1] != make_shards(adjacency, other)[0].digest
+    assert digests[0] != make_shards(2 * adjacency, one)[0].digest
 
 
 def test_impossible_cuts_are_refused():
     with pytest.raises(ValueError, match="more than the graph's 200 vertices"):
         make_partition(graph_of(), 20, 20, "order")
-    with pytest.raises(ValueError, match="no partitioner 'best'"):
+    with pytest.raises(ValueError, match="how must be one of 'metis', 'order', 'random'; got 'best'"):
         make_partition(graph_of(), 1, 1, "best")

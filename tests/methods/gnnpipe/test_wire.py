@@ -10,13 +10,20 @@ import torch
 
 from assay.errors import JobError
 from assay.ranks import run_ranks
+from methods.gnnpipe import Techniques
 from methods.gnnpipe.baselines import FullGraph, grid_of
 from methods.gnnpipe.partition import Grid, Partition, make_partition
 from methods.gnnpipe.ranks import Case, count_bytes
 from methods.gnnpipe.training import Model, make_task, pipeline
 from methods.gnnpipe.volume import border_bytes, count_mirrors, mirror_bytes, ring_bytes
 from methods.shared.graph import load_graph
-from tests.methods.gnnpipe.in_ranks import TECHNIQUES, train, train_in_rank
+from tests.methods.gnnpipe.in_ranks import (
+    TECHNIQUES,
+    build_in_rank,
+    train,
+    train_and_count,
+    train_in_rank,
+)
 
 WIDTH = 8
 
@@ -91,8 +98,8 @@ def test_graph_parallelism_and_hybrid_send_every_mirror_twice_per_layer_and_a_ri
     cases = [Case("graph", model, grid_of("graph", 4, 1), four) for model in models.values()]
     cases += [Case("hybrid", model, Grid(2, 2, 4), two) for model in models.values()]
     found = sent(tasks, cases)
-    mirrors = {method: mirror_bytes(count_mirrors(adjacency, part), [WIDTH] * 5)
-               for method, part in (("graph", four), ("hybrid", two))}  # fmt: skip
+    count = {"graph": count_mirrors(adjacency, four), "hybrid": count_mirrors(adjacency, two)}
+    mirrors = {method: mirror_bytes(number, number, [WIDTH] * 5) for method, number in count.items()}
     for name, model in models.items():
         weights = sum(weight.numel() for weight in model.build(tasks[name]).parameters())
         borders = border_bytes(120, WIDTH, 2, model.border_tensors)
@@ -116,6 +123,45 @@ def test_unconnected_parts_exchange_no_rows_and_fully_connected_ones_as_many_as_
         volume[name] = {method: bytes_["bytes"] for (method, _), bytes_ in sent({"gcn": task}, cases).items()}
     assert volume["apart"]["graph"] == 0 < volume["apart"]["pipeline"]
     assert volume["together"]["graph"] == layers * volume["together"]["pipeline"]
+
+
+def directed_task(dtype=torch.float64):
+    """A third of the arcs of an undirected graph go one way only."""
+    data = load_graph("csbm", num_nodes=120, num_blocks=8, num_classes=4, degree=6, homophily=0.5, num_features=WIDTH)
+    data.edge_index = data.edge_index[:, torch.arange(data.num_edges) % 3 > 0]
+    return make_task(data, "gcn", dtype=dtype)
+
+
+def test_a_directed_graph_in_parts_is_one_process_and_sends_its_rows_forward_and_its_gradients_back():
+    task, model = directed_task(), Model("gcn", 3, WIDTH)
+    losses, _ = train(FullGraph(task, model), 3)
+    partition = make_partition(task.adjacency, 3, 1, "metis")
+    counting = {"gcn": directed_task(torch.float32)}, [Case("graph", model, Grid(1, 3, 1), partition)]
+    found = run_ranks(train_and_count, 3, args=((task, model, Grid(1, 3, 1), partition, 3), counting))
+    assert losses_of([trained for trained, _ in found]) == pytest.approx(losses, rel=1e-10)
+    bytes_ = {row["metric"]: row["value"] for row in found[0][1]}
+    forward, backward = (count_mirrors(matrix, partition) for matrix in (task.adjacency, task.transpose))
+    assert forward != backward
+    assert bytes_["bytes"] == bytes_["formula_bytes"] == 4 * (forward + backward) * WIDTH * 3
+
+
+def test_ranks_that_do_not_agree_are_refused_before_the_first_epoch():
+    """Rank 0 builds its engine as agreed, rank 1 with one thing changed; in the last case a stage has two ways."""
+    agreed = dict(model=Model("gcn", 4, WIDTH), cut=(1, 4, "order"), techniques=Techniques())
+    pipeline, graph = Grid(2, 1, 4), Grid(1, 2, 1)
+    changes = {
+        "seed": (pipeline, agreed, dict(model=Model("gcn", 4, WIDTH, seed=1))),
+        "chunks": (pipeline, agreed, dict(cut=(1, 5, "order"))),
+        "period": (pipeline, agreed, dict(techniques=Techniques(period=3))),
+        "shuffle": (pipeline, agreed, dict(techniques=Techniques(shuffle=False))),
+        "graph and partition": (pipeline, agreed, dict(cut=(1, 4, "random"))),
+        "weights": (graph, {**agreed, "cut": (2, 1, "order")}, dict(scale_weights=2.0)),
+    }
+    cases = [(grid, first, {**first, **changed}) for grid, first, changed in changes.values()]
+    for messages in run_ranks(build_in_rank, 2, args=(task_of("gcn"), cases)):
+        for fact, message in zip(changes, messages, strict=True):
+            assert f"all ranks need the same {fact}; rank 0 has " in message
+            assert ", rank 1 has " in message
 
 
 def test_a_grid_must_fit_the_processes():

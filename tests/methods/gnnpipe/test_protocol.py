@@ -1,0 +1,175 @@
+"""How the accuracy experiments train and choose: against a loop written out, and blind to the test labels."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.nn import functional as F
+from torch_geometric.data import Data
+
+from methods.gnnpipe import experiments
+from methods.gnnpipe.baselines import FullGraph, grid_of
+from methods.gnnpipe.gnnpipe import Techniques
+from methods.gnnpipe.layers import build_blocks
+from methods.gnnpipe.partition import make_partition
+from methods.gnnpipe.training import Model, evaluate, fit, make_task, pipeline
+from methods.shared import graph
+from tests.methods.blindness import assert_blind, run_small
+from tests.methods.unusual import assert_takes_or_refuses
+
+SIZES = dict(num_nodes=120, num_blocks=4, num_classes=4, degree=6, homophily=0.5, signal=1.0)
+SMALL = dict(dataset="csbm", num_layers=2, hidden=8, stages=2, chunks=4, epochs=25)
+load = graph.load_graph
+
+
+@pytest.fixture(autouse=True)
+def small_graphs(monkeypatch):
+    monkeypatch.setattr(graph, "load_graph", lambda name, **options: load("csbm", **{**SIZES, **options}))
+
+
+@contextmanager
+def test_labels_permuted():
+    """Every vertex of the test set gets the class that another one has, before anything is made of the graph."""
+    small = graph.load_graph
+
+    def permuted(name, **options):
+        data = small(name, **options)
+        data.y[data.test_mask] = data.y[data.test_mask].roll(7)
+        return data
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "load_graph", permuted)
+        yield
+
+
+test_labels_permuted.__test__ = False
+
+
+def test_nothing_but_the_test_accuracies_rests_on_the_test_labels():
+    counted = "counts bytes or seconds of a few epochs; nothing is chosen"
+    without = dict.fromkeys(("traffic", "wire_time", "gpu_ranks", "simulated_time", "replayed_time", "memory"), counted)
+    assert_blind(
+        "gnnpipe",
+        {"accuracy": {**SMALL, "variants": ["pipeline"]}, "ablation": {**SMALL, "variants": ["no_shuffle"]}},
+        permuted=test_labels_permuted,
+        test_metrics={"accuracy", "final_accuracy"},
+        without_training={**without, "gradient_bias": "the weights are frozen"},
+    )
+
+
+def by_hand(task, blocks, epochs):
+    """Validation and test accuracy after each epoch of full-batch Adam on the mean cross-entropy, densely."""
+    adjacency, found = task.adjacency.to_dense(), []
+    optimizer = torch.optim.Adam(blocks.parameters(), lr=0.01, weight_decay=5e-4)
+
+    def logits():
+        h = h0 = blocks[0](task.x, None, None)
+        for block in blocks[1:-1]:
+            h = block(h, adjacency @ h, h0)
+        return blocks[-1](h, None, None)
+
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        F.cross_entropy(logits()[task.train], task.y[task.train]).backward()
+        optimizer.step()
+        right = (logits().argmax(1) == task.y).detach()
+        found.append([100 * float(right[mask].float().mean()) for mask in (task.val, task.test)])
+    return found
+
+
+def test_the_test_accuracy_is_that_of_the_first_epoch_with_the_best_validation_accuracy():
+    task = make_task(graph.load_graph("csbm"), "gcnii", dtype=torch.float64)
+    other_rules = []
+    for seed in (3, 4, 5, 6):
+        model = Model("gcnii", 2, 8, seed=seed)
+        expected = by_hand(task, model.build(task), 40)
+        reference = FullGraph(task, model)
+        history = fit(reference, reference.blocks, task, epochs=40, every=1)
+        assert history.val == [val for val, _ in expected]
+        bests = [test for val, test in expected if val == max(history.val)]
+        assert history.test == bests[0]
+        other_rules.append([bests[-1] != bests[0], expected[-1][1] != bests[0], max(history.val) != bests[0]])
+    assert all(map(any, zip(*other_rules, strict=True)))  # or another rule would have done as well
+
+
+@pytest.mark.parametrize("name", ["full", *experiments.VARIANTS])
+def test_the_rows_of_a_contender_are_those_of_its_own_training(name):
+    """Equal weights, epochs and learning rates; each variant leaves out what its name says."""
+    run = run_small("gnnpipe", "ablation", **{**SMALL, "epochs": 30}, variants=[name] if name != "full" else [], seed=3)
+    task, model = make_task(graph.load_graph("csbm"), "gcnii", num_features=8), Model("gcnii", 2, 8, seed=3)
+    reference = FullGraph(task, model)
+    exact = fit(reference, reference.blocks, task, epochs=30, every=1)
+    techniques = {
+        "pipeline": Techniques(period=20, shuffle=True, scale=True),
+        "no_shuffle": Techniques(period=20, shuffle=False, scale=True),
+        "no_scaling": Techniques(period=20, shuffle=True, scale=False),
+        "refresh_every_epoch": Techniques(period=1, shuffle=True, scale=True),
+    }
+    if name == "full":
+        history, blocks = exact, reference.blocks
+    else:
+        partition = make_partition(task.adjacency, 1, 4, "metis")
+        engine, blocks = pipeline(task, model, 2, partition, techniques[name])
+        history = fit(engine, blocks, task, epochs=30, every=1)
+    rows = {row.metric: row.value for row in run.rows if row.method == name and row.metric != "wall_s"}
+    loss = F.cross_entropy(dense_logits(task, blocks)[task.train], task.y[task.train])
+    reached = next((e for e, val in enumerate(history.val, 1) if val >= 0.95 * max(exact.val)), 30)
+    assert rows == {
+        "accuracy": history.test,
+        "final_accuracy": evaluate(blocks, task)[1],
+        "train_loss": pytest.approx(float(loss.detach()), rel=1e-5),
+        "epochs_to_reach": reached,
+    }
+    (curve,) = (curve for curve in run.curves if curve.method == name)
+    assert (list(curve.x), list(curve.y)) == (history.epochs[4::5], history.val[4::5])
+
+
+def dense_logits(task, blocks):
+    h = h0 = blocks[0](task.x, None, None)
+    for block in blocks[1:-1]:
+        h = block(h, task.adjacency.to_dense() @ h, h0)
+    return blocks[-1](h, None, None)
+
+
+def test_a_diverged_model_is_not_selected():
+    task, model = make_task(graph.load_graph("csbm"), "gcn"), Model("gcn", 2, 8)
+    blocks = model.build(task)
+    with torch.no_grad():
+        blocks[0].linear.weight.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite"):
+        evaluate(blocks, task)
+    engine, blocks = pipeline(task, model, 2, make_partition(task.adjacency, 1, 4, "order"))
+    with pytest.raises(FloatingPointError):
+        fit(engine, blocks, task, epochs=5, every=1, lr=1e30)
+
+
+def logits_of(x, edge_index, y, train_mask, val_mask, test_mask, num_layers, hidden_channels, dropout, stages, ways,
+              chunks, how, period, name):  # fmt: skip
+    """Everything that a user calls, in one call: data, model, partition, engine and an epoch."""
+    data = Data(x=x, edge_index=edge_index, y=y, train_mask=train_mask, val_mask=val_mask, test_mask=test_mask)
+    task = make_task(data, name)
+    partition = make_partition(task.adjacency, ways, chunks, how)
+    model = Model(name, num_layers, hidden_channels, dropout=dropout)
+    engine, _ = pipeline(task, model, stages, partition, Techniques(period=period))
+    engine.epoch(0)
+    return engine.stages[-1].outputs.double()
+
+
+def test_unusual_inputs_are_taken_or_refused():
+    data = graph.load_graph("csbm")
+    good = {name: data[name] for name in ("x", "edge_index", "y", "train_mask", "val_mask", "test_mask")}
+    assert_takes_or_refuses(
+        logits_of, **good, num_layers=2, hidden_channels=4, dropout=0.0, stages=2, ways=1, chunks=3, how="order",
+        period=2, name="gcn",
+    )  # fmt: skip
+    assert_takes_or_refuses(build_blocks, model="gcnii", in_channels=3, hidden_channels=2, out_channels=2, num_layers=1)
+    assert_takes_or_refuses(grid_of, method="hybrid", workers=4, chunks=2, stages=2)
+
+
+def test_an_arc_to_a_vertex_that_is_not_there_is_refused():
+    data = graph.load_graph("csbm")
+    data.edge_index[1, 5] = 120
+    with pytest.raises(IndexError, match=r"vertex 120, but ids go from 0 to 119"):
+        make_task(data, "gcn")
