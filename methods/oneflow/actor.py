@@ -17,24 +17,24 @@ where a stage cannot start on the next batch before its consumer is done with th
 A graph without cycles never deadlocks, for any number of registers: the furthest actor that has work can always act.
 A cycle needs a token on it before the start; without one nothing on it could ever act, which is refused at once.
 
-`run` has a thread for each device queue; `simulation.simulate` runs the same protocol on a clock of its own.
+`threads.run` has a thread for each device queue; `simulation.simulate` runs the same protocol on a clock of its own.
+
+Of OneFlow's actors two kinds are missing here. None works in place: a buffer that an actor passes on is copied, since
+its producer will write into it again. And there are no control edges, registers without data that only order acts.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
+import copy
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import torch.distributed as dist
+import numpy as np
 from torch import Tensor
 
-PATIENCE_S = 30.0
+from methods.shared.checks import check_numbers, check_sizes
 
 
 class DeadlockError(RuntimeError):
@@ -43,11 +43,15 @@ class DeadlockError(RuntimeError):
 
 @dataclass
 class Register:
-    """An output buffer of an actor. readers: consumers that have not returned it yet."""
+    """An output buffer of an actor. readers: consumers that have not returned it yet.
+
+    rewritten: whether its producer has `memory`, and so will write into the same value again.
+    """
 
     producer: str
     value: Any = None
     readers: int = 0
+    rewritten: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,35 +105,44 @@ class ActorGraph:
         self, name: str, act: Callable[..., Any], inputs: Sequence[str] = (), *, registers: int = 2,
         queue: str | None = None, memory: Callable[[], Any] | None = None, seconds: float = 0.0,
     ) -> str:  # fmt: skip
-        """Add an actor whose inputs are there already. By default it has a device queue of its own."""
-        if registers < 1:
-            raise ValueError(f"actor {name}: {registers} registers; an actor needs at least 1 to put its output in")
+        """Add an actor whose inputs are there already. By default it has a device queue of its own.
+
+        Raises TypeError or ValueError, and leaves the graph as it was, for a name that is taken, an input that is not
+        there, no registers, or seconds that are none.
+        """
+        check_sizes(f"actor {name}", registers=registers)
+        check_numbers(f"actor {name}", least=0, seconds=seconds)
         if name in self.actors:
             raise ValueError(f"there is an actor {name!r} already")
+        edges = [Edge(producer, name) for producer in inputs]
+        for edge in edges:
+            self._check_ends(edge, name)
         self.actors[name] = ActorSpec(name, act, registers, queue or name, memory, seconds)
-        for producer in inputs:
-            self._connect(Edge(producer, name))
+        self.edges += edges
         return name
 
     def feedback(self, producer: str, consumer: str, tokens: Iterable[Any] = ()) -> None:
         """Add an edge backwards: the consumer's last input. tokens: what it reads before the producer has acted.
 
-        Raises ValueError for more tokens than the producer has registers, and for tokens of one with `memory`.
+        Raises ValueError, and leaves the graph as it was, for an actor that is not there, for more tokens than the
+        producer has registers, and for tokens of one with `memory`.
         """
         edge = Edge(producer, consumer, tuple(tokens))
-        self._connect(edge)
+        self._check_ends(edge)
         if edge.tokens and self.actors[producer].memory is not None:
             raise ValueError(f"tokens from {producer}, which has `memory`: it would write its outputs into them; "
                              "let it return its outputs instead, or put the tokens on another edge")  # fmt: skip
         if len(edge.tokens) > self.actors[producer].registers:
             raise ValueError(f"{len(edge.tokens)} tokens from {producer}, which has {self.actors[producer].registers} "
                              "registers; give it one for each token")  # fmt: skip
-
-    def _connect(self, edge: Edge) -> None:
-        for name in (edge.producer, edge.consumer):
-            if name not in self.actors:
-                raise ValueError(f"edge {edge.producer} -> {edge.consumer}: there is no actor {name!r}")
         self.edges.append(edge)
+
+    def _check_ends(self, edge: Edge, new: str | None = None) -> None:
+        for name in (edge.producer, edge.consumer):
+            if name != new and name not in self.actors:
+                raise ValueError(f"edge {edge.producer} -> {edge.consumer}: there is no actor {name!r}")
+        if edge.producer == new:
+            raise ValueError(f"actor {new}: it cannot be its own input; give `feedback` a token for it")
 
     def inputs(self, name: str) -> list[Edge]:
         return [edge for edge in self.edges if edge.consumer == name]
@@ -186,7 +199,8 @@ class ActorState:
 
     def __post_init__(self) -> None:
         make = self.spec.memory or (lambda: None)
-        self.free = deque(Register(self.spec.name, make()) for _ in range(self.spec.registers))
+        rewritten = self.spec.memory is not None
+        self.free = deque(Register(self.spec.name, make(), 0, rewritten) for _ in range(self.spec.registers))
         self.waiting: dict[Edge, deque[Register]] = {edge: deque() for edge in self.inputs}
         self.ended: set[Edge] = set()
 
@@ -246,7 +260,7 @@ class ActorState:
         if self.spec.memory is not None:
             self.spec.act(*arguments, out=out.value)
             return out.value
-        return self.spec.act(*arguments)
+        return own_copy(self.spec.act(*arguments), [register.value for register in read if register.rewritten])
 
     def finish(self, read: list[Register], out: Register, value: Any) -> list[Message]:
         """Hand the output on and the inputs back. Returns the messages of both, and `end` after the last act."""
@@ -268,12 +282,41 @@ class ActorState:
         return left + [Message(edge.consumer, "end", edge) for edge in self.outputs]
 
 
+def own_copy(value: Any, buffers: Sequence[Any]) -> Any:
+    """The value, with copies of all in it that shares memory with a buffer; a view of a tensor does."""
+    if not buffers:
+        return value
+    if isinstance(value, tuple | list):
+        parts = [own_copy(part, buffers) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if isinstance(value, dict):
+        return {key: own_copy(part, buffers) for key, part in value.items()}
+    held = [leaf for buffer in buffers for leaf in _leaves(buffer)]
+    if isinstance(value, Tensor):
+        memory = value.untyped_storage().data_ptr()
+        shared = any(isinstance(leaf, Tensor) and leaf.untyped_storage().data_ptr() == memory for leaf in held)
+        return value.clone() if shared else value
+    if isinstance(value, np.ndarray):
+        shared = any(isinstance(leaf, np.ndarray) and np.may_share_memory(leaf, value) for leaf in held)
+        return value.copy() if shared else value
+    return copy.deepcopy(value) if any(leaf is value for leaf in held) else value
+
+
+def _leaves(value: Any) -> list[Any]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, tuple | list) else None
+    return [value] if parts is None else [leaf for part in parts for leaf in _leaves(part)]
+
+
 def _returned(edge: Edge, register: Register) -> Message:
     return Message(edge.producer, "return", edge, register)
 
 
 def states_of(graph: ActorGraph, batches: int) -> dict[str, ActorState]:
-    """A fresh state for each actor. Raises DeadlockError for a cycle without a token."""
+    """A fresh state for each actor.
+
+    Raises DeadlockError for a cycle without a token, TypeError or ValueError for a number of batches that is none.
+    """
+    check_sizes("run", least=0, batches=batches)
     graph.check()
     return {
         name: ActorState(spec, graph.inputs(name), graph.outputs(name), batches) for name, spec in graph.actors.items()
@@ -288,91 +331,6 @@ def outcome_of(states: dict[str, ActorState], seconds: float) -> Outcome:
     )
 
 
-class _DeviceQueue(threading.Thread):
-    """The thread of one device queue: its actors' messages and acts, one after another."""
-
-    def __init__(self, states: dict[str, ActorState], post: Callable[[Message], None]) -> None:
-        super().__init__(daemon=True)
-        self.states, self.post, self.threads = states, post, torch.get_num_threads()
-        self.inbox: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self.local: deque[Message] = deque()  # within a queue no lock is needed
-        self.failure: BaseException | None = None
-
-    def run(self) -> None:
-        torch.set_num_threads(self.threads)  # a new thread's first kernel would take all cores, whatever was set
-        try:
-            for state in self.states.values():
-                self._send(state.start())
-            for state in self.states.values():
-                self._work(state)
-            while not all(state.finished for state in self.states.values()):
-                message = self.local.popleft() if self.local else self.inbox.get()
-                if message is None:
-                    return
-                state = self.states[message.to]
-                self._send(state.receive(message))
-                self._work(state)
-        except BaseException as error:
-            self.failure = error
-
-    def _work(self, state: ActorState) -> None:
-        while state.ready:
-            read, out = state.begin()
-            self._send(state.finish(read, out, state.act(read, out)))
-
-    def _send(self, messages: list[Message]) -> None:
-        for message in messages:
-            if message.to in self.states:
-                self.local.append(message)
-            else:
-                self.post(message)
-
-
-def run(graph: ActorGraph, batches: int, patience: float = PATIENCE_S) -> Outcome:
-    """Run a graph on threads, one for each device queue; each source acts `batches` times.
-
-    Threads overlap where kernels release Python's lock, as torch's do.
-
-    Raises DeadlockError at once for a cycle without a token, and after `patience` seconds without a single act; what an
-    actor raises comes through.
-    """
-    states = states_of(graph, batches)
-    queues: dict[str, _DeviceQueue] = {}
-    home = {name: spec.queue for name, spec in graph.actors.items()}
-
-    def post(message: Message) -> None:
-        queues[home[message.to]].inbox.put(message)
-
-    for place in dict.fromkeys(home.values()):
-        queues[place] = _DeviceQueue({name: s for name, s in states.items() if home[name] == place}, post)
-    start = time.perf_counter()
-    for thread in queues.values():
-        thread.start()
-    try:
-        _join(list(queues.values()), states, patience)
-    finally:
-        for thread in queues.values():
-            thread.inbox.put(None)
-    return outcome_of(states, time.perf_counter() - start)
-
-
-def _join(threads: list[_DeviceQueue], states: dict[str, ActorState], patience: float) -> None:
-    acts, since = -1, time.monotonic()
-    while alive := [thread for thread in threads if thread.is_alive()]:
-        alive[0].join(0.05)
-        for thread in threads:
-            if thread.failure is not None:
-                raise thread.failure
-        now = sum(state.acts for state in states.values())
-        if now != acts:
-            acts, since = now, time.monotonic()
-        elif time.monotonic() - since > patience:
-            raise DeadlockError(f"no actor acted for {patience:g} s; waiting: {', '.join(stuck(states))}")
-    for thread in threads:
-        if thread.failure is not None:
-            raise thread.failure
-
-
 def stuck(states: dict[str, ActorState]) -> list[str]:
     """Of each unfinished actor, what it waits for."""
     return [
@@ -381,24 +339,3 @@ def stuck(states: dict[str, ActorState]) -> list[str]:
         for name, state in states.items()
         if not state.finished
     ]
-
-
-def sender(rank: int) -> Callable[[Tensor], None]:
-    """An act that sends a tensor to another process, whose `receiver` returns it from an actor of its own.
-
-    gloo sends when the other side has asked, and that asks when it has a free register: credits cross processes too.
-    """
-
-    def act(value: Tensor) -> None:
-        dist.send(value, rank)
-
-    return act
-
-
-def receiver(rank: int) -> Callable[..., None]:
-    """The act of a source that receives into its register: give its actor a `memory` of the tensor's shape."""
-
-    def act(_: int, out: Tensor) -> None:
-        dist.recv(out, rank)
-
-    return act

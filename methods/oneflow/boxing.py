@@ -1,7 +1,7 @@
 """Boxing: how a tensor goes from one SBP to another, and what that puts on the wire.
 
 A producer's attribute is not always what its consumer needs. Between them stands a *boxing* operator. With T the bytes
-of the global tensor it moves, all devices together:
+of the global tensor it moves, all devices together (payload: gloo adds 48 bytes to each message):
 
     from -> to     same p devices            p1 producers, p2 other consumers
     S(i) -> S(i)   0                         T

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from methods.oneflow import ops
 from methods.oneflow.ops import Op, Shape
+from methods.shared.checks import check_numbers, check_sizes
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Graph:
     feedback: dict[str, str] = field(default_factory=dict)
 
     def input(self, name: str, *shape: int, itemsize: int | None = None) -> str:
+        """Add an input. Raises TypeError and ValueError for a shape that is none."""
+        check_sizes(f"Graph.input({name!r})", least=0, **{f"axis {i}": length for i, length in enumerate(shape)})
         return self._add(Node(name, None, (), shape, itemsize or self.itemsize))
 
     def apply(self, name: str, op: Op, *inputs: str) -> str:
@@ -72,28 +75,33 @@ def cross_entropy(graph: Graph, logits: str, labels: str) -> tuple[str, str]:
     """Adds the mean cross-entropy and its gradient in the logits. Returns their names.
 
     In the two stages of OneFlow's softmax: the maximum of each row, then the sum of exponentials. With split classes
-    each is a partial value that is boxed to copies, P_MAX -> B and P -> B, of one number for each row.
+    each is a partial value that is boxed to copies, P_MAX -> B and P -> B, of one number for each row. A class whose
+    logit is -inf is masked. Every label counts: running the step raises IndexError for one that is no class (-100).
     """
-    rows = graph.nodes[logits].shape[0]
+    rows, classes = graph.nodes[logits].shape
     scores = graph.apply("scores", ops.identity(), logits)
     largest = graph.apply("largest", ops.reduce_max(1), scores)
     shifted = graph.apply("shifted", ops.row_subtract(), scores, largest)
     exponentials = graph.apply("exponentials", ops.exp(), shifted)
     total = graph.apply("total", ops.reduce_sum(1), exponentials)
-    picked = graph.apply("picked", ops.take_label(), shifted, labels)
+    picked = graph.apply("picked", ops.take_label(classes), shifted, labels)
     loss = graph.apply("row_loss", ops.subtract(1), graph.apply("log_total", ops.log(1), total), picked)
     mean = graph.apply("mean_loss", ops.scale(1 / rows, 0), graph.apply("sum_loss", ops.reduce_sum(0, 1), loss))
     probabilities = graph.apply("probabilities", ops.row_divide(), exponentials, total)
-    errors = graph.apply("errors", ops.subtract_one_hot(), probabilities, labels)
+    errors = graph.apply("errors", ops.subtract_one_hot(classes), probabilities, labels)
     return graph.apply("loss", ops.fetch(), mean), graph.apply("dlogits", ops.scale(1 / rows), errors)
 
 
 def mlp_step(batch: int, width_in: int, hidden: int, classes: int, lr: float = 0.1, itemsize: int = 4) -> Graph:
     """One step of gradient descent of relu(x w1) w2 with cross-entropy: forward, backward and update.
 
+    Raises TypeError and ValueError for sizes and rates that are none.
+
     Inputs x (batch, width_in), labels (batch,) int64, w1 (width_in, hidden), w2 (hidden, classes); outputs loss (),
     new_w1, new_w2.
     """
+    check_sizes("mlp_step", batch=batch, width_in=width_in, hidden=hidden, classes=classes, itemsize=itemsize)
+    check_numbers("mlp_step", least=0, lr=lr)
     graph = Graph(itemsize)
     x, labels = graph.input("x", batch, width_in), graph.input("labels", batch, itemsize=8)
     w1, w2 = graph.input("w1", width_in, hidden), graph.input("w2", hidden, classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from methods.oneflow.actor import ActorGraph, run
+from methods.oneflow.actor import ActorGraph
 from methods.oneflow.baselines import EXPERT_PLANS
 from methods.oneflow.boxing import route
 from methods.oneflow.graph import mlp_step
@@ -12,6 +12,7 @@ from methods.oneflow.plan import Machine, eliminate, factors_of, optimise
 from methods.oneflow.ranks import make_inputs
 from methods.oneflow.runtime import Simulated, run_step
 from methods.oneflow.simulation import pipeline, simulate
+from methods.oneflow.threads import run
 
 MACHINE = Machine(speed=5e12, link=1.25e9)
 

@@ -187,7 +187,7 @@ def multiply(ndim: int = 2) -> Op:
 def relu_grad(ndim: int = 2) -> Op:
     """dZ = dY where Z > 0: linear in dY."""
     rows = _rows(*_split_alike(ndim, 2), (P, B, P), (B, B, B))
-    return Op("relu_grad", rows, lambda dy, z: dy * (z > 0).to(dy.dtype))
+    return Op("relu_grad", rows, lambda dy, z: torch.where(z > 0, dy, 0))
 
 
 def bias_add() -> Op:
@@ -235,33 +235,40 @@ def _reduce(name: str, function: Callable[[Tensor], Tensor], axis: int, ndim: in
     return Op(name, rows, function, lambda s: (*s[:axis], *s[axis + 1 :]), flops)
 
 
-def embedding() -> Op:
-    """Rows of a table (v, d) by ids (m,). A device with some rows of the table gives zeros for the other ids."""
+def embedding(num_rows: int) -> Op:
+    """Rows of a table (num_rows, d) by ids (m,). A device with some rows of the table gives zeros for the other ids."""
 
     def function(table: Tensor, ids: Tensor, start: int = 0) -> Tensor:
+        _check_ids("embedding", ids, num_rows)
         here = (ids >= start) & (ids < start + len(table))
-        rows = table[torch.where(here, ids - start, 0)] if len(table) else table.new_zeros(len(ids), table.shape[1])
-        return rows * here[:, None].to(table.dtype)
+        if not len(table):
+            return table.new_zeros(len(ids), table.shape[1])
+        return torch.where(here[:, None], table[torch.where(here, ids - start, 0)], 0)
 
     rows = _rows((B, S(0), S(0)), (S(1), B, S(1)), (S(0), B, P), (P, B, P), (B, B, B))
     return Op("embedding", rows, function, lambda table, ids: (ids[0], table[1]), indexed=(0, 0))
 
 
-def take_label() -> Op:
-    """X[i, label_i] of X (m, c) and labels (m,). A device with some of the classes gives zeros for the others."""
+def take_label(classes: int) -> Op:
+    """X[i, label_i] of X (m, classes) and labels (m,). A device with some of the classes gives zeros for the others.
+
+    What is not taken may be infinite: a masked class has the logit -inf.
+    """
 
     def function(x: Tensor, labels: Tensor, start: int = 0) -> Tensor:
-        return (x * _one_hot(labels, start, x)).sum(1)
+        _check_ids("take_label", labels, classes)
+        return torch.where(_one_hot(labels, start, x), x, 0).sum(1)
 
     rows = _rows((S(0), S(0), S(0)), (S(1), B, P), (P, B, P), (B, B, B))
     return Op("take_label", rows, function, lambda x, labels: labels, indexed=(0, 1))
 
 
-def subtract_one_hot() -> Op:
-    """X (m, c) less 1 at each row's label: what softmax cross-entropy sends back."""
+def subtract_one_hot(classes: int) -> Op:
+    """X (m, classes) less 1 at each row's label: what softmax cross-entropy sends back."""
 
     def function(x: Tensor, labels: Tensor, start: int = 0) -> Tensor:
-        return x - _one_hot(labels, start, x)
+        _check_ids("subtract_one_hot", labels, classes)
+        return x - _one_hot(labels, start, x).to(x.dtype)
 
     rows = _rows((S(0), S(0), S(0)), (S(1), B, S(1)), (B, B, B))
     return Op("subtract_one_hot", rows, function, indexed=(0, 1))
@@ -269,10 +276,24 @@ def subtract_one_hot() -> Op:
 
 def _one_hot(labels: Tensor, start: int, x: Tensor) -> Tensor:
     classes = torch.arange(start, start + x.shape[1], device=x.device)
-    return (labels[:, None] == classes).to(x.dtype)
+    return labels[:, None] == classes
+
+
+def _check_ids(where: str, ids: Tensor, count: int) -> None:
+    """Raise TypeError or IndexError for ids that do not name one of `count` rows or classes; torch's -100 does not."""
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise TypeError(f"{where}: ids and labels are whole numbers, not {ids.dtype}")
+    wrong = ((ids < 0) | (ids >= count)).nonzero()
+    if len(wrong):
+        place = int(wrong[0])
+        raise IndexError(f"{where}: id {place} is {int(ids[place])}; ids go from 0 to {count - 1}, and each counts")
 
 
 def softmax_cross_entropy() -> Op:
     """Loss of each row of logits (m, c) with labels (m,). Split classes need two stages: `graph.cross_entropy`."""
-    rows = _rows((S(0), S(0), S(0)), (B, B, B))
-    return Op("softmax_cross_entropy", rows, lambda x, y: F.cross_entropy(x, y, reduction="none"), lambda x, y: y)
+
+    def function(x: Tensor, labels: Tensor) -> Tensor:
+        _check_ids("softmax_cross_entropy", labels, x.shape[1])
+        return F.cross_entropy(x, labels, reduction="none")
+
+    return Op("softmax_cross_entropy", _rows((S(0), S(0), S(0)), (B, B, B)), function, lambda x, y: y)

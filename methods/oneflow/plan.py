@@ -6,8 +6,12 @@ The boxing bytes are exact, those that `boxing` puts on the wire. The compute te
 without it, doing everything on every device would be best, for it moves nothing. The price of memory is the multiplier
 of a limit on it: where memory is dear, weights are stored in parts and gathered for use, which is ZeRO.
 
-`greedy` is what OneFlow's compiler does: in topological order, each operator takes the signature whose inputs are
-cheapest to box. `optimise` is exact: costs belong to operators and to edges, so the sum is minimised by dynamic
+`greedy` and `released` go in topological order, and each operator takes the signature that is best for its inputs:
+`greedy` the one whose inputs are cheapest to box, by the bytes above; `released` as OneFlow's compiler does on one
+dimension, which keeps inputs as they are and has coarser costs. Its own table of costs, used on meshes and by its later
+search, is the one of `boxing` but for three things: B -> S costs 1, ? -> P costs 4 T (p1 + p2) more, so that P is never
+chosen, and S -> P does not exist in graph mode, nor P -> P between other devices. Ours has all pairs, for what they
+send. `optimise` is exact: costs belong to operators and to edges, so the sum is minimised by dynamic
 programming, which eliminates one operator after another. On a chain that is the textbook recursion from node to node.
 """
 
@@ -15,26 +19,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from methods.oneflow.boxing import route
 from methods.oneflow.graph import Graph, Node
 from methods.oneflow.ops import NdSignature
-from methods.oneflow.sbp import B, Mesh, NdSbp, S, region_of, sizes_of
+from methods.oneflow.sbp import B, Mesh, NdSbp, S, Sbp, check, region_of, sizes_of
+from methods.shared.checks import check_sizes
 
 Factor = tuple[tuple[str, ...], np.ndarray]  # the cost of the named operators' choices, an axis for each of them
 
 
 @dataclass(frozen=True)
 class Machine:
-    """speed: operations/s of a device. link: bytes/s that a device can send. memory_price: s for each byte it holds."""
+    """speed: operations/s of a device. link: bytes/s that a device can send. memory_price: s for each byte it holds.
+
+    Infinite speeds cost nothing. Raises ValueError for what is no speed or price.
+    """
 
     speed: float
     link: float
     memory_price: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.speed > 0 and self.link > 0 and 0 <= self.memory_price < math.inf):
+            raise ValueError(f"{self}: speed and link must be above 0, the price finite and at least 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +145,7 @@ def factors_of(
     graph: Graph, mesh: Mesh, machine: Machine, fixed: Mapping[str, NdSbp]
 ) -> tuple[dict[str, list[NdSignature]], list[Factor]]:
     """Every node's choices, and the costs: of each node alone, and of each edge between two."""
+    _check_plan(graph, mesh, fixed)
     choices = {name: choices_of(node, mesh, fixed.get(name)) for name, node in graph.nodes.items()}
     factors: list[Factor] = []
     for name, node in graph.nodes.items():
@@ -153,8 +168,20 @@ def _edge_table(node: Node, sources: list[NdSbp], targets: list[NdSbp], mesh: Me
     return table[np.ix_([old.index(a) for a in sources], [new.index(b) for b in targets])]
 
 
+def _check_plan(graph: Graph, mesh: Mesh, fixed: Mapping[str, NdSbp]) -> None:
+    check_sizes("a plan's mesh", **{f"dimension {i}": size for i, size in enumerate(mesh)})
+    if unknown := sorted(set(fixed) - set(graph.nodes)):
+        raise ValueError(f"fixed: {', '.join(unknown)} not in the graph, whose nodes are {', '.join(graph.nodes)}")
+    for name, sbp in fixed.items():
+        check(graph.nodes[name].shape, sbp, mesh)
+
+
 def optimise(graph: Graph, mesh: Mesh, machine: Machine, fixed: Mapping[str, NdSbp] | None = None) -> Plan:
-    """The plan of least cost. fixed: the output SBPs that the user has chosen, by node."""
+    """The plan of least cost. fixed: the output SBPs that the user has chosen, by node.
+
+    Raises ValueError or TypeError for a mesh that is none, for what is fixed of a node that is not there or cannot lie
+    so.
+    """
     choices, factors = factors_of(graph, mesh, machine, fixed or {})
     best, _ = eliminate({name: len(options) for name, options in choices.items()}, factors)
     return Plan(graph, mesh, {name: options[best[name]] for name, options in choices.items()})
@@ -168,17 +195,67 @@ def search(graph: Graph, meshes: Sequence[Mesh], machine: Machine) -> Plan:
 def greedy(graph: Graph, mesh: Mesh, fixed: Mapping[str, NdSbp] | None = None) -> Plan:
     """In topological order, each operator's cheapest signature by what its inputs cost to box, given those before it.
 
-    A boxing that sends nothing counts as one byte, as in the released code, so that copies are not split for nothing.
+    A boxing that sends nothing counts as one byte, so that copies are not split for nothing. That is ours: the released
+    compiler has such a rule with other costs; see `released`.
     """
+
+    def cost(node: Node, sources: list[NdSbp], signature: NdSignature) -> float:
+        pairs = zip(node.inputs, sources, signature.inputs, strict=True)
+        return sum(max(1, edge_bytes(graph.nodes[i], old, new, mesh)) for i, old, new in pairs if old != new)
+
+    return _one_by_one(graph, mesh, fixed or {}, cost)
+
+
+def released(graph: Graph, mesh: Mesh, fixed: Mapping[str, NdSbp] | None = None) -> Plan:
+    """The plan of OneFlow's own compiler in its graph ("lazy") mode on one dimension, `SortSbpSignatureListByCopyCost`.
+
+    In topological order: the signature that leaves most inputs as they lie; of several, the one of least cost, where an
+    input that changes costs its bytes, whatever is sent; a copy that is split is worse than any of these, and a tensor
+    that is made partial worst. An axis shorter than the devices is not split. An operator whose output is fixed goes by
+    cost alone. On meshes the compiler has another rule (`GreedilyFindMinCopyCostNdSbp`), which is not built.
+
+    Raises:
+        ValueError: a mesh of several dimensions, or an operator whose every signature splits a short axis.
+    """
+    if len(mesh) != 1:
+        raise ValueError(f"released: a rule for one dimension, and the mesh is {mesh}; use `greedy`")
+    fixed = fixed or {}
+
+    def short(node: Node, signature: NdSignature) -> bool:
+        shapes = [graph.nodes[i].shape for i in node.inputs]
+        lies = [a for (a,) in signature.inputs]
+        return any(a.kind == "S" and shape[a.axis] < mesh[0] for shape, a in zip(shapes, lies, strict=True))
+
+    def cost(node: Node, sources: list[NdSbp], signature: NdSignature) -> tuple[bool, int, float]:
+        pairs = [(graph.nodes[i], a, b) for i, (a,), (b,) in zip(node.inputs, sources, signature.inputs, strict=True)]
+        kept = 0 if node.name in fixed else sum(a == b for _, a, b in pairs)
+        return short(node, signature), -kept, sum(_released_cost(node, a, b) for node, a, b in pairs)
+
+    plan = _one_by_one(graph, mesh, fixed, cost)
+    for name, node in graph.nodes.items():
+        if short(node, plan.choice[name]):
+            raise ValueError(f"released: {name} can only be run with an axis shorter than {mesh[0]} devices split")
+    return plan
+
+
+def _released_cost(node: Node, source: Sbp, target: Sbp) -> float:
+    """Of one input. The two large numbers are the largest of 64 and of 32 bits."""
+    if source == target:
+        return 0.0
+    if target.kind == "P":
+        return 2.0**63
+    return float(2**31 - 1 if source.kind == "B" else math.prod(node.shape) * node.itemsize)
+
+
+def _one_by_one(
+    graph: Graph, mesh: Mesh, fixed: Mapping[str, NdSbp], cost: Callable[[Node, list[NdSbp], NdSignature], Any]
+) -> Plan:
+    """In topological order the signature of least cost, given those before it; of equal ones the first."""
+    _check_plan(graph, mesh, fixed)
     choice: dict[str, NdSignature] = {}
     for name, node in graph.nodes.items():
-        producers = [graph.nodes[i] for i in node.inputs]
-
-        def cost(signature: NdSignature, producers: list[Node] = producers) -> int:
-            pairs = [(p, choice[p.name].output, sbp) for p, sbp in zip(producers, signature.inputs, strict=True)]
-            return sum(max(1, edge_bytes(p, old, new, mesh)) for p, old, new in pairs if old != new)
-
-        choice[name] = min(choices_of(node, mesh, (fixed or {}).get(name)), key=cost)
+        sources = [choice[i].output for i in node.inputs]
+        choice[name] = min(choices_of(node, mesh, fixed.get(name)), key=partial(cost, node, sources))
     return Plan(graph, mesh, choice)
 
 

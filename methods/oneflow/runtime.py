@@ -20,6 +20,7 @@ from methods.oneflow.graph import Node
 from methods.oneflow.ops import NdSignature, Shape
 from methods.oneflow.plan import Plan
 from methods.oneflow.sbp import B, Mesh, NdSbp, Region, places, region_of, to_global, to_local
+from methods.shared.checks import check_sizes
 
 Value = Any  # what an engine holds of a global tensor
 
@@ -112,13 +113,25 @@ def next_inputs(
     return following
 
 
+def _check_inputs(plan: Plan, inputs: Mapping[str, Tensor]) -> None:
+    wanted = {name: node.shape for name, node in plan.graph.nodes.items() if node.op is None}
+    given = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
+    for name in sorted(wanted.keys() | given.keys()):
+        if wanted.get(name) != given.get(name):
+            raise ValueError(f"train: input {name} has shape {given.get(name)}, the plan has {wanted.get(name)}")
+
+
 def train(
     plan: Plan, engine: Engine, inputs: Mapping[str, Tensor], steps: int
 ) -> tuple[list[float], dict[str, Tensor]]:
     """Run a training step again and again on the same batch. inputs: global tensors.
 
     Returns the loss of each step, in which every device has it, and the global weights after the last.
+
+    Raises ValueError for inputs that are not the graph's, or of another shape; IndexError for labels that are no class.
     """
+    check_sizes("train", least=0, steps=steps)
+    _check_inputs(plan, inputs)
     held = {name: engine.place(tensor, plan.sbp(name)) for name, tensor in inputs.items()}
     losses = []
     for _ in range(steps):

@@ -23,6 +23,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from methods.shared.checks import check_sizes
+
 Region = tuple[tuple[int, int], ...]  # (start, stop) along each axis, in the global tensor
 
 
@@ -48,8 +50,8 @@ class Sbp:
 
 
 def S(axis: int) -> Sbp:
-    if axis < 0:
-        raise ValueError(f"S({axis}): count the axis from the front, so that it is at least 0")
+    """Split along an axis, counted from the front. Raises TypeError or ValueError for what is none."""
+    check_sizes("S", least=0, axis=axis)
     return Sbp("S", axis)
 
 
@@ -116,7 +118,11 @@ def cut(tensor: Tensor, region: Region, origin: Region | None = None) -> Tensor:
 
 
 def to_local(tensor: Tensor, sbp: NdSbp, mesh: Mesh) -> list[Tensor]:
-    """What each device holds of a global tensor. Partial values: the first device has all, the others the neutral."""
+    """What each device holds of a global tensor. Partial values: the first device has all, the others the neutral.
+
+    Raises ValueError or TypeError where it cannot lie so on this mesh.
+    """
+    check_sizes("to_local: mesh", **{f"dimension {i}": size for i, size in enumerate(mesh)})
     local = []
     for place in places(mesh):
         part = cut(tensor, region_of(tensor.shape, sbp, mesh, place)).contiguous()
@@ -129,6 +135,8 @@ def to_local(tensor: Tensor, sbp: NdSbp, mesh: Mesh) -> list[Tensor]:
 
 def to_global(local: Sequence[Tensor], sbp: NdSbp, mesh: Mesh) -> Tensor:
     """The tensor whose parts `local` are. Raises ValueError where copies differ in shape or their number is wrong."""
+    if len(sbp) != len(mesh):
+        raise ValueError(f"{len(sbp)} attributes {sbp} for a mesh of {len(mesh)} dimensions {mesh}; give one for each")
     if len(local) != math.prod(mesh):
         raise ValueError(f"{len(local)} local tensors for a mesh of {math.prod(mesh)} devices {mesh}")
     if not mesh:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from methods.oneflow.actor import (
@@ -22,7 +23,7 @@ from methods.oneflow.actor import (
 
 
 def simulate(graph: ActorGraph, batches: int) -> Outcome:
-    """Run a graph as `actor.run` does, where an act takes its actor's `seconds` and messages take none.
+    """Run a graph as `threads.run` does, where an act takes its actor's `seconds` and messages take none.
 
     Actors of one device queue take turns; of those that could begin, the first of the graph does. An actor holds the
     registers that it reads until its act ends.
@@ -84,4 +85,33 @@ def skip_graph(registers: int) -> ActorGraph:
     graph.actor("b", lambda x: x, ["a"], registers=registers, seconds=2)
     graph.actor("c", lambda x: x, ["b"], registers=registers, seconds=2)
     graph.actor("d", lambda x, y: (x, y), ["c", "a"], registers=registers, seconds=2)
+    return graph
+
+
+def random_graph(seed: int) -> ActorGraph:
+    """2 to 10 actors, up to 3 inputs and any number of readers each, 1 to 3 registers. Values are sums."""
+    rng, graph = random.Random(seed), ActorGraph()
+    for i in range(rng.randint(2, 10)):
+        inputs = [str(j) for j in rng.sample(range(i), min(i, rng.randint(0, 3)))]
+        graph.actor(str(i), lambda *values: sum(values), inputs, registers=rng.randint(1, 3),
+                    seconds=rng.randint(1, 5))  # fmt: skip
+    return graph
+
+
+def cycle_graph(*tokens: int, registers: int = 1) -> ActorGraph:
+    """Running sums: `sum` reads what it made before, by way of `delay`. tokens: on the edge back."""
+    graph = ActorGraph()
+    graph.actor("source", lambda i: i, registers=registers)
+    graph.actor("sum", lambda x, total: x + total, ["source"], registers=registers)
+    graph.actor("delay", lambda total: total, ["sum"], registers=registers)
+    graph.actor("out", lambda total: total, ["sum"])
+    graph.feedback("delay", "sum", tokens)
+    return graph
+
+
+def stage_chain(stages: Sequence[Callable[..., Any]], registers: int, **memory: Any) -> ActorGraph:
+    """Actors in a row; the first is a source. memory: `stage<i>` -> what makes its buffers."""
+    graph, last = ActorGraph(), []
+    for i, stage in enumerate(stages):
+        last = [graph.actor(f"stage{i}", stage, last, registers=registers, memory=memory.get(f"stage{i}"))]
     return graph

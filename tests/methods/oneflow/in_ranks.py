@@ -11,10 +11,11 @@ import torch
 import torch.distributed as dist
 
 from assay.measure.communication import count_communication
-from methods.oneflow.actor import ActorGraph, receiver, run, sender
+from methods.oneflow.actor import ActorGraph
 from methods.oneflow.boxing import box, reshard
 from methods.oneflow.runtime import Ranks, next_inputs, run_step, train
 from methods.oneflow.sbp import P_MAX, B, P, S, to_local
+from methods.oneflow.threads import receiver, run, sender
 
 ONE_DIMENSION = (S(0), S(1), B, P, P_MAX)
 

@@ -79,9 +79,9 @@ OPERATORS = [
     (ops.reduce_sum(1), (random(7, 5),)),
     (ops.reduce_max(0), (random(7, 5),)),
     (ops.reduce_max(1), (random(7, 5),)),
-    (ops.embedding(), (random(5, 4), LABELS)),
-    (ops.take_label(), (random(7, 5), LABELS)),
-    (ops.subtract_one_hot(), (random(7, 5), LABELS)),
+    (ops.embedding(5), (random(5, 4), LABELS)),
+    (ops.take_label(5), (random(7, 5), LABELS)),
+    (ops.subtract_one_hot(5), (random(7, 5), LABELS)),
     (ops.softmax_cross_entropy(), (random(7, 5), LABELS)),
     (ops.fetch(), (random(7, 5),)),
 ]
