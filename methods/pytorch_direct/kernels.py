@@ -13,7 +13,8 @@ into one request (`requests.py` counts them).
 
 (1) moves the load and the store by the same distance, so the output is the same; it needs F > L, and does nothing
 where all rows begin on a line. A tensor that torch allocates on the CPU begins 64 bytes into a line, so its place is
-part of (1), where the paper's kernel takes it for 0.
+part of (1), where the released kernel takes it for 0. That kernel also takes the remainder of C, which may be negative,
+and wraps at both ends of a row: the same bound for each row, and the same mean, but for a request here or there.
 
 The rows are moved as integers of their size: bit for bit, whatever the type. What the kernels do not do: check that
 an index is in range, for a GPU would have to be waited for; `TRITON_DEBUG=1` makes them check on the device.

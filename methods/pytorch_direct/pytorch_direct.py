@@ -5,7 +5,7 @@ The usual path is the CPU's: gather the rows into a staging buffer, then copy th
 touched three times for each useful byte (read the row, write the buffer, read the buffer), and cores are busy:
 
     staged    U = n S useful bytes    host memory: 3 U          link: U                                   (n rows of S)
-    direct                            host memory: U + 8 n      link: 128 bytes x requests, at least U + 8 n
+    direct                            host memory: U + 8 n      link: up to 128 bytes x requests, at least U + 8 n
 
 PyTorch-Direct sends the GPU only the n indices, 8 bytes each. A kernel reads the rows through the address that
 page-locked host memory has on the GPU ("zero-copy"), and writes them to GPU memory: no staging, no CPU work. Thousands

@@ -10,8 +10,10 @@ lines. The naive map starts each warp anywhere in a line, so that most warps nee
 
     naive  = 1 + c (2 - 1/m),        m = 128 / g            (elements of 4 bytes: a warp is as long as a line)  (2)
 
-and the shift map costs 0, 1 or 2 requests more than there are lines, for every single row. Here each map is written
-out thread by thread and the distinct pairs are counted; (1) and (2) are what the count must come to.
+and the shift map costs 0, 1 or 2 requests more than the fewest possible, for every single row: than the lines that it
+touches, or than the warps that its output lies in where these are more, which is so for elements below 4 bytes, of
+which a warp moves less than a line. Here each map is written out thread by thread and the distinct pairs are counted;
+(1) and (2) are what the count must come to.
 
 Counted by row: where the rows of one warp share a line (equal or neighbouring indices), hardware needs fewer. What the
 GPU's caches keep between warps is not in the model either.
@@ -56,9 +58,19 @@ def naive_requests(width: int) -> Fraction:
 
 
 def lines_touched(width: int, place: Tensor, itemsize: int = 4) -> Tensor:
-    """Lines that a row touches which begins at `place` (elements into a line): the fewest requests possible. (m,)"""
+    """Lines that a row touches which begins at `place` (elements into a line). (m,)"""
     line = LINE_BYTES // itemsize
     return (place + width - 1) // line + 1
+
+
+def fewest_requests(width: int, out: Tensor, source: Tensor, itemsize: int = 4) -> Tensor:
+    """A bound for every order of columns: a row's lines must be asked for, and each of its warps must ask. (m,)
+
+    Of elements of 4 bytes and more, a row has at least as many lines as warps but for one at its ends. Arguments as
+    for `count`.
+    """
+    warps = (out % WARP + width - 1) // WARP + 1
+    return torch.maximum(lines_touched(width, source, itemsize), warps)
 
 
 def phase_pairs(width: int, itemsize: int = 4, base: int = 0) -> tuple[Tensor, Tensor]:
