@@ -6,29 +6,33 @@ Heavy imports (torch, scipy, matplotlib) are inside the commands that need them:
 from __future__ import annotations
 
 import importlib
+import io
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay import ROOT
+from assay import ROOT, problems
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
-from assay.errors import AssayError, CardError, JobError
+from assay.errors import AssayError, CardError, JobError, RecordError
+from assay.problems import known
 from assay.record import Result, load_result, result_path
-from assay.terminal import err, out, print_card, print_cards, print_verdicts, progress, say, steps
+from assay.terminal import err, out, print_card, print_cards, print_verdicts, say, steps
 
 if TYPE_CHECKING:
-    from assay.jobs import Report
-    from assay.provenance import Machine
     from assay.verdict import Verdict
-    from assay.worker import Job
+
+
+def _end(*_: Any, **__: Any) -> None:
+    """Exit 2 after a command that did all that it could and named what it could not."""
+    if problems.any_named():
+        raise typer.Exit(2)
+
 
 app = typer.Typer(help="Takes what a paper claims and says whether it holds.", no_args_is_help=True,
-                  pretty_exceptions_enable=False, add_completion=False)  # fmt: skip
+                  pretty_exceptions_enable=False, add_completion=False, result_callback=_end)  # fmt: skip
 
 UNJUDGED = "the card's claim cannot be judged: "
 Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Papers; all of them when left out.")]
@@ -37,11 +41,19 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     try:
         app()
     except AssayError as error:
         say(err, f"assay: {error}")
         raise SystemExit(2) from None
+
+
+@app.callback()
+def _begin() -> None:
+    problems.forget()
 
 
 @app.command("list")
@@ -75,8 +87,9 @@ def fetch(
     if not wanted:
         raise AssayError(f"name data sets or a --profile; there are {', '.join(datasets.names())}")
     for name in wanted:
-        files = datasets.fetch(name)
-        say(out, f"{name}: {len(files)} file(s) verified")
+        with problems.named(name):
+            files = datasets.fetch(name)
+            say(out, f"{name}: {len(files)} file(s) verified")
 
 
 @app.command()
@@ -90,24 +103,13 @@ def run(
     ] = None,
 ) -> None:
     """Run papers; only what is missing is run. Failures are recorded and shown; `assay check` judges them."""
-    from assay.jobs import collect, missing, plan
+    from assay.running import machine_and_executor, run_paper
 
     cards = _cards(slugs)
-    with _machine_and_executor(cluster, profile, jobs) as (machine, execute):
+    with machine_and_executor(cluster, profile, jobs) as (machine, execute):
         for slug, card in cards.items():
-            planned = plan(ROOT, card, profile, machine)
-            _known(experiments or [], planned.experiments, f"experiment of {slug} in profile {profile}")
-            todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
-            with progress(f"{slug} {profile}", len(todo)) as report:
-                try:
-                    execute(todo, report)
-                except KeyboardInterrupt:
-                    err.print("assay: interrupted; finished jobs are kept, run the same command again to go on")
-                    raise typer.Exit(130) from None
-                finally:
-                    result = collect(planned)
-            failed = len(result.failures())
-            say(out, f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed")
+            with problems.named(f"{slug}, profile {profile}"):
+                run_paper(card, profile, experiments or [], machine, execute)
 
 
 @app.command()
@@ -139,8 +141,9 @@ def report() -> None:
 
     cards = _cards()
     results = {(slug, p): result for slug in cards for p in PROFILES if (result := _result(p, slug))}
+    found = [v for p in PROFILES for v in _judge(cards, p)]
     with steps("report", 1 + len(cards)) as advance:
-        pages = write_site(cards, results, [v for p in PROFILES for v in _judge(cards, p)], ROOT / "site", advance)
+        pages = write_site(cards, results, found, ROOT / "site", advance, problems.named)
     say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
 
 
@@ -159,7 +162,10 @@ def pipeline(check: Annotated[bool, typer.Option("--check", help="Only say wheth
     from assay.pipeline import pipelines
     from assay.record import write_atomically
 
-    for name, text in pipelines(ROOT, _cards()).items():
+    cards = _cards()
+    if problems.any_named():
+        raise JobError("dvc.yaml has a stage for each paper: mend the cards that are named above first")
+    for name, text in pipelines(ROOT, cards).items():
         path = ROOT / name
         if not check:
             write_atomically(path, text)
@@ -243,11 +249,15 @@ def doctor(calibrate: Annotated[bool, typer.Option("--calibrate", help="Simulate
 
 @app.command()
 def check(profile: ProfileOption = "quick") -> None:
-    """Exit 1 if a card is wrong, dvc.yaml is stale, or a job of this profile failed or never ran."""
-    pipeline(check=True)
+    """Exit 1 if dvc.yaml is stale or a job of this profile failed or never ran; 2 if a card or a result is damaged."""
+    cards = _cards()
+    with problems.named("pipelines"):
+        pipeline(check=True)
     broken = 0
-    for slug, card in _cards().items():
+    for slug, card in cards.items():
         result = _result(profile, slug)
+        if result is None and result_path(ROOT, profile, slug).exists():
+            continue  # damaged, and named
         if result is None:
             say(err, f"{slug}: no result in profile {profile}; run `assay run {slug} --profile {profile}`")
             broken += 1
@@ -268,40 +278,20 @@ def check(profile: ProfileOption = "quick") -> None:
 
 
 def _cards(slugs: list[str] | None = None) -> dict[str, Card]:
+    """The cards that can be read. One that cannot is named; an error where none of them can."""
     paths = find_cards(ROOT)
-    _known(slugs or [], paths, "paper")
-    problems, cards = [], {}
+    known(slugs or [], paths, "paper")
+    wrong, cards = [], {}
     for slug in slugs or paths:
         try:
             cards[slug] = load_card(paths[slug])
         except CardError as error:
-            problems.append(str(error))
-    if problems:
-        raise CardError("\n".join(problems))
+            wrong.append(str(error))
+    if wrong and not cards:
+        raise CardError("\n".join(wrong))
+    for problem in wrong:
+        problems.name(problem)
     return cards
-
-
-@contextmanager
-def _machine_and_executor(
-    cluster: str | None, profile: Profile, limit: int | None
-) -> Iterator[tuple[Machine, Callable[[list[Job], Report], None]]]:
-    """What the jobs of a run are planned for, and what runs them there: here, or on the nodes of a Ray cluster."""
-    from assay.jobs import run_jobs
-    from assay.provenance import gpu_model, this_machine
-
-    if cluster is None:
-        workers = limit or (1 if profile == "gpu" else os.cpu_count() or 1)
-        yield (
-            this_machine(gpu_model() if profile == "gpu" else None),
-            lambda jobs, report: run_jobs(jobs, workers, report),
-        )
-        return
-    from assay.cluster import connected
-
-    with connected(cluster, with_gpu=profile == "gpu") as nodes:
-        for reason in nodes.left_out:
-            say(err, f"assay: not used: node {reason}")
-        yield nodes.machine, lambda jobs, report: nodes.run(jobs, limit, report)
 
 
 def _print_json(value: Any) -> None:
@@ -309,24 +299,19 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-def _known(wanted: list[str], known: Any, what: str) -> None:
-    import difflib
-
-    for name in wanted:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known) or 'none'}"
-            raise AssayError(f"no {what} '{name}'; {hint}")
-
-
 def _result(profile: str, slug: str) -> Result | None:
+    """The result of a paper, or None where there is none that can be read; a damaged one is named."""
     path = result_path(ROOT, profile, slug)
-    return load_result(path) if path.exists() else None
+    try:
+        return load_result(path) if path.exists() else None
+    except RecordError as error:
+        problems.name(str(error))
+        return None
 
 
 def _judge(cards: dict[str, Card], profile: Profile) -> list[Verdict]:
     """The verdict of every claim. One that cannot be judged as it is written says so and stops no other."""
-    from assay.verdict import UNTESTED, Verdict, VerdictError, judge
+    from assay.verdict import UNTESTED, Verdict, judge
 
     found = []
     for slug, card in cards.items():
@@ -334,8 +319,8 @@ def _judge(cards: dict[str, Card], profile: Profile) -> list[Verdict]:
         for claim_id, claim in card.claims.items():
             try:
                 found.append(judge(card, claim_id, result, profile))
-            except VerdictError as error:
-                reason = f"{UNJUDGED}{error}"
+            except Exception as error:  # whatever it is, the other claims are judged
+                reason = UNJUDGED + problems.explain(error)
                 found.append(Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, reason, profile, claim.of))
     return found
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
 
+from assay.errors import RecordError
 from assay.record import load_result, result_path, write_atomically
 from assay.verdict import VERDICTS, Verdict
 
@@ -25,11 +27,12 @@ def write_metrics(root: Path, profile: str, verdicts: Sequence[Verdict]) -> None
             for verdict in VERDICTS
         }
         path = result_path(root, profile, slug)
-        if path.exists():
-            result = load_result(path)
-            summary |= {
-                "failed_jobs": len(result.failures()),
-                "rows": len(result.rows),
-                "seconds": result.provenance["duration_s"],
-            }
+        with suppress(RecordError):  # damaged, which the verdicts say
+            if path.exists():
+                result = load_result(path)
+                summary |= {
+                    "failed_jobs": len(result.failures()),
+                    "rows": len(result.rows),
+                    "seconds": result.provenance.get("duration_s", 0),
+                }
         write_atomically(path.parent / "metrics" / f"{slug}.json", json.dumps(summary, indent=1) + "\n")

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,11 @@ def write_site(
     verdicts: Sequence[Verdict],
     out_dir: Path,
     advance: Callable[[], None] = lambda: None,
+    guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> int:
     """Write `index.html` and `papers/<slug>.html` under `out_dir`; the number of pages. `advance` is called after each.
 
+    Each paper's page is made inside `guard(slug)`, which may keep its error from the other pages.
     The same arguments give the same bytes. Raises RecordError where a slug cannot be a file's name.
     """
     for slug in cards:
@@ -70,15 +73,18 @@ def write_site(
     views = claim_views(cards.values(), verdicts)
     write_atomically(out_dir / "index.html", pages.index(cards, results, views))
     advance()
+    written = 1
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
-        write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs))
+        with guard(f"the page of {slug}"):
+            write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs))
+            written += 1
         advance()
     for page in (out_dir / "papers").glob("*.html"):
         if page.stem not in cards:  # of a paper that is gone
             page.unlink()
-    return 1 + len(cards)
+    return written
 
 
 class _Pages:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from assay.errors import AssayError
 from assay.expression import Atom, Binary, Expression, Number, Unary
 
 
@@ -80,7 +81,10 @@ def _shifted(inner: RatioForm, operator: str, constant: float, *, constant_first
 def _constant(expression: Expression) -> float | None:
     if expression.atoms():
         return None
-    value = float(expression.evaluate(lambda atom: math.nan))
+    try:
+        value = float(expression.evaluate(lambda atom: math.nan))
+    except AssayError:  # 1 / 0, which says so where the claim is evaluated
+        return None
     return value if math.isfinite(value) else None
 
 

@@ -1,0 +1,78 @@
+"""One paper is run: planned, what is missing of it executed here or on a cluster, and collected."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+from assay import ROOT, problems
+from assay.card import Card, Profile
+from assay.errors import AssayError
+from assay.jobs import Report, collect, missing, plan, run_jobs
+from assay.provenance import Machine, gpu_model, provenance, this_machine
+from assay.record import JobRecord, Result, result_path, save_result
+from assay.terminal import err, out, progress, say
+from assay.worker import Job
+
+Execute = Callable[[list[Job], Report], None]
+
+
+def run_paper(card: Card, profile: Profile, experiments: list[str], machine: Machine, execute: Execute) -> None:
+    """Run what is missing of one paper. Raises AssayError where it cannot be planned, and what its code raises."""
+    slug = card.slug
+    try:
+        planned = plan(ROOT, card, profile, machine)
+    except AssayError:
+        raise
+    except Exception as error:  # the paper's own code cannot be imported
+        if result_path(ROOT, profile, slug).exists():
+            raise
+        _store_failure(card, profile, machine, error)
+        return
+    problems.known(experiments, planned.experiments, f"experiment of {slug} in profile {profile}")
+    todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
+    with progress(f"{slug} {profile}", len(todo)) as report:
+        try:
+            execute(todo, report)
+        except KeyboardInterrupt:
+            err.print("assay: interrupted; finished jobs are kept, run the same command again to go on")
+            raise typer.Exit(130) from None
+        finally:
+            result = collect(planned)
+    failed = len(result.failures())
+    say(out, f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed")
+
+
+def _store_failure(card: Card, profile: Profile, machine: Machine, error: Exception) -> None:
+    """A result that says why nothing of a paper could run, so that a pipeline goes on and `assay check` shows it."""
+    reason, trace = problems.explain(error), "".join(traceback.format_exception(error))
+    names = card.experiments()
+    result = Result(
+        paper=card.slug, profile=profile, parameters={}, replicates=dict.fromkeys(names, 1), claims={}, rows=[],
+        provenance=provenance(ROOT, threads=1, gpu=machine.gpu, duration_s=0.0) | vars(machine),
+        jobs=[JobRecord(name, None, 0, "failed", "", 0.0, reason, trace) for name in names],
+    )  # fmt: skip
+    save_result(result, result_path(ROOT, profile, card.slug))
+    say(err, f"{card.slug} {profile}: {reason}")
+
+
+@contextmanager
+def machine_and_executor(cluster: str | None, profile: Profile, limit: int | None) -> Iterator[tuple[Machine, Execute]]:
+    """What the jobs of a run are planned for, and what runs them there: here, or on the nodes of a Ray cluster."""
+    if cluster is None:
+        workers = limit or (1 if profile == "gpu" else os.cpu_count() or 1)
+        yield (
+            this_machine(gpu_model() if profile == "gpu" else None),
+            lambda jobs, report: run_jobs(jobs, workers, report),
+        )
+        return
+    from assay.cluster import connected
+
+    with connected(cluster, with_gpu=profile == "gpu") as nodes:
+        for reason in nodes.left_out:
+            say(err, f"assay: not used: node {reason}")
+        yield nodes.machine, lambda jobs, report: nodes.run(jobs, limit, report)
