@@ -33,19 +33,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.polynomial import chebyshev as cheb
 from scipy.special import iv
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from methods.tensor_attention.tensor_attention import check, logit_bound
+from methods.shared.checks import check_numbers, check_option, check_sizes
+from methods.tensor_attention.tensor_attention import Product, check, logit_bound, plain, scaled
 
 Polynomial = Literal["chebyshev", "taylor"]
+POLYNOMIALS = get_args(Polynomial)
 
 BLOCK_FEATURES, BLOCK_FEATURES_CUDA = 2**18, 2**26  # monomials at a time: what a core's cache holds, what fills a GPU
 MIN_BLOCK = 64  # rows; of fewer a matrix product makes poor use
@@ -61,7 +62,7 @@ class DenominatorError(ValueError):
 
 def fast_tensor_attention(
     q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, *, degree: int | None = None,
-    error: float | None = None, scale: float | None = None, polynomial: Polynomial = "chebyshev",
+    error: float | None = None, scale: float | Tensor | None = None, polynomial: Polynomial = "chebyshev",
 ) -> Tensor:  # fmt: skip
     """Tensor attention in O(n r d), r = C(d + degree, degree): an approximation for small entries, equation (6).
 
@@ -74,8 +75,8 @@ def fast_tensor_attention(
         polynomial: "chebyshev", or "taylor", which needs about twice the degree.
 
     Returns:
-        (..., n_q, e), of the type of `q`; half types are computed in float32. Differentiable once, in O(n r) memory;
-        without gradients no more than the result, or a copy of one input, beside a block.
+        (..., n_q, e), of the type of `q`; half types are computed in float32. Differentiable, in O(n r) memory;
+        without gradients no more than the result, or a copy of one input, beside a block. Autocast changes nothing.
 
     Raises:
         ValueError: inputs that do not fit together; neither or both of degree and error; a rank above 2^20; logits
@@ -86,13 +87,22 @@ def fast_tensor_attention(
 
 def fast_attention(
     q: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor], *, degree: int | None = None,
-    error: float | None = None, scale: float | None = None, polynomial: Polynomial = "chebyshev",
+    error: float | None = None, scale: float | Tensor | None = None, polynomial: Polynomial = "chebyshev",
 ) -> Tensor:  # fmt: skip
     """The same for any order k = 1 + len(keys); one key matrix is ordinary attention. Key lengths may differ."""
     keys, values = tuple(keys), tuple(values)
     check(q, keys, values)
+    check_option("fast_attention", "polynomial", polynomial, POLYNOMIALS)
+    q, s = scaled(q, scale)
+    with plain(q):
+        return _fast_attention(q, keys, values, degree, error, s, polynomial)
+
+
+def _fast_attention(
+    q: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...], degree: int | None, error: float | None,
+    scale: float, polynomial: Polynomial,
+) -> Tensor:  # fmt: skip
     width = q.shape[-1]
-    scale = 1 / width if scale is None else scale
     bound = logit_bound(q, keys, scale)
     if not math.isfinite(bound):
         raise ValueError("fast_attention: q or a key holds inf or nan, or their products overflow")
@@ -101,8 +111,7 @@ def fast_attention(
     if degree is None:
         assert error is not None
         degree = degree_for(error, bound, largest_value(values), polynomial)
-    if degree < 0:
-        raise ValueError(f"fast_attention: degree {degree}; a polynomial has degree 0 or more")
+    check_sizes("fast_attention", least=0, degree=degree)
     if rank(width, degree) > LARGEST_RANK:
         raise ValueError(
             f"fast_attention: degree {degree} at width {width} has rank {rank(width, degree):,}, above "
@@ -117,7 +126,7 @@ def fast_attention(
     moments = moments * weights[:, None].to(moments)
 
     def spend(queries: Tensor) -> Tensor:
-        sums = torch.bmm(monomials(queries.to(moments.dtype), degree).mT, moments)
+        sums = Product.apply(monomials(queries.to(moments.dtype), degree).mT, moments)
         if not bool((sums[..., -1] > 0).all()):
             raise DenominatorError(_why_not_positive(degree, bound, polynomial))
         return (sums[..., :-1] / sums[..., -1:]).to(q.dtype)
@@ -140,10 +149,9 @@ def rank(width: int, degree: int) -> int:
 
 def coefficients(degree: int, bound: float, polynomial: Polynomial = "chebyshev") -> list[float]:
     """c_0 ... c_g of the polynomial that stands for exp on [-bound, bound]; ValueError where Bessel's I_k overflow."""
+    check_option("coefficients", "polynomial", polynomial, POLYNOMIALS)
     if polynomial == "taylor":
         return [1 / math.factorial(m) for m in range(degree + 1)]
-    if polynomial != "chebyshev":
-        raise ValueError(f"coefficients: no polynomial {polynomial!r}; there are chebyshev and taylor")
     if bound > LARGEST_BOUND:
         raise ValueError(f"fast_attention: logits may reach {bound:.3g}, where exp overflows: use `tensor_attention`")
     bound = max(bound, SMALLEST_BOUND)
@@ -153,6 +161,7 @@ def coefficients(degree: int, bound: float, polynomial: Polynomial = "chebyshev"
 
 def relative_error(degree: int, bound: float, polynomial: Polynomial = "chebyshev") -> float:
     """eps with |P(x) - e^x| <= eps e^x on [-bound, bound]: equations (8) and (9); may be `inf`."""
+    check_option("relative_error", "polynomial", polynomial, POLYNOMIALS)
     bound = max(bound, SMALLEST_BOUND)
     if polynomial == "taylor":
         log_eps = bound + (degree + 1) * math.log(bound) - math.lgamma(degree + 2)
@@ -165,7 +174,9 @@ def relative_error(degree: int, bound: float, polynomial: Polynomial = "chebyshe
 
 
 def error_bound(eps: float, largest: float) -> float:
-    """The right side of (7); `inf` for eps >= 1."""
+    """The right side of (7); `inf` for eps >= 1. Raises ValueError unless both are at least 0."""
+    if not (eps >= 0 and largest >= 0):
+        raise ValueError(f"error_bound: eps and the largest value must be at least 0; got {eps} and {largest}")
     return 2 * eps / (1 - eps) * largest if eps < 1 else math.inf
 
 
@@ -173,11 +184,14 @@ def degree_for(error: float, bound: float, largest: float, polynomial: Polynomia
     """The smallest degree whose guarantee (7) is at most `error`, for logits up to `bound` and values up to `largest`.
 
     Raises:
-        ValueError: `error` is not positive, or no degree up to 60 will do.
+        TypeError, ValueError: `error` is not positive, a bound is no finite number of at least 0, an unknown
+            polynomial, or no degree up to 60 will do.
     """
+    check_option("degree_for", "polynomial", polynomial, POLYNOMIALS)
+    check_numbers("degree_for", least=0, bound=bound)
     if not error > 0:
         raise ValueError(f"fast_attention: error {error}; the deviation to be kept is above 0")
-    if not math.isfinite(largest):
+    if not 0 <= largest < math.inf:
         raise ValueError("fast_attention: the values hold inf or nan; no error can be kept")
     for degree in range(LARGEST_DEGREE + 1):
         if error_bound(relative_error(degree, bound, polynomial), largest) <= error:
@@ -259,15 +273,17 @@ class _Monomials(torch.autograd.Function):
                 target = levels[m][:, begin : begin + parents.shape[1]]
                 torch.mul(parents, columns[:, t : t + 1], out=target)
                 begin += parents.shape[1]
-        ctx.save_for_backward(columns, out)
+        ctx.save_for_backward(x, out)
         ctx.degree = degree
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        columns, out = ctx.saved_tensors
-        width = columns.shape[1]
+        x, out = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the derivative is to be derived again
+            (found,) = torch.autograd.grad(_stacked_monomials(x, ctx.degree), x, grad, create_graph=True)
+            return found, None
+        columns, width = x.mT.contiguous(), x.shape[2]
         values, found = (_levels(y, width, ctx.degree) for y in (out, grad.clone()))
         dcolumns = torch.zeros_like(columns)
         for m in range(ctx.degree, 0, -1):
@@ -279,6 +295,15 @@ class _Monomials(torch.autograd.Function):
                 found[m - 1][:, start:] += down * columns[:, t : t + 1]
                 begin += parents.shape[1]
         return dcolumns.mT, None
+
+
+def _stacked_monomials(x: Tensor, degree: int) -> Tensor:
+    """The same by torch's own operations, which can be derived again and again."""
+    columns, levels = x.mT, [torch.ones_like(x.mT[:, :1])]
+    for m in range(1, degree + 1):
+        starts = enumerate(_starts(x.shape[2], m - 1))
+        levels.append(torch.cat([levels[-1][:, start:] * columns[:, t : t + 1] for t, start in starts], dim=1))
+    return torch.cat(levels, dim=1)
 
 
 def _rows(x: Tensor, degree: int) -> int:
@@ -293,7 +318,7 @@ def _moments(key: Tensor, value: Tensor, degree: int) -> Tensor:
     moments = key.new_zeros(key.shape[0], rank(key.shape[2], degree), value.shape[2] + 1, dtype=whole)
     size = _rows(key, degree)
     for k, v in zip(key.split(size, dim=1), value.split(size, dim=1), strict=True):
-        moments = torch.baddbmm(moments, monomials(k.to(whole), degree), F.pad(v.to(whole), (0, 1), value=1.0))
+        moments = moments + Product.apply(monomials(k.to(whole), degree), F.pad(v.to(whole), (0, 1), value=1.0))
     return moments
 
 

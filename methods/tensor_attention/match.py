@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.shared.checks import check_sizes
 from methods.tensor_attention.tensor_attention import tensor_attention
 
 Task = Literal["match2", "match3"]
@@ -37,10 +38,15 @@ def match_labels(tokens: Tensor, modulus: int, task: Task) -> Tensor:
 
 
 def match3_unit(tokens: Tensor, modulus: int) -> Tensor:
-    """The output of the constructed unit (10), (batch, n) float64, for tokens (batch, n) in [0, modulus)."""
+    """The output of the constructed unit (10), (batch, n) float64, for tokens (batch, n), integers modulo `modulus`.
+
+    Raises:
+        TypeError, ValueError: a modulus below 2, or tokens that are no integers (batch, n).
+    """
+    vectors = match3_vectors(tokens, modulus)
     values, scale = _values(tokens), _sharpness(modulus, tokens.shape[1])
     # tokens are weighed in pairs with the blank too: those have value 0 and logit 0, below the blank's own
-    return tensor_attention(*match3_vectors(tokens, modulus), values, values, scale=scale).squeeze(-1)
+    return tensor_attention(*vectors, values, values, scale=scale).squeeze(-1)
 
 
 def match3_vectors(tokens: Tensor, modulus: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,6 +68,9 @@ def match2_unit(tokens: Tensor, modulus: int) -> Tensor:
 
 
 def _angles(tokens: Tensor, modulus: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    check_sizes("match unit", least=2, modulus=modulus)
+    if tokens.is_floating_point() or tokens.dim() != 2 or 0 in tokens.shape:
+        raise ValueError(f"match unit: tokens must be integers (batch, n); got {tokens.dtype} {tuple(tokens.shape)}")
     angle = 2 * math.pi / modulus * tokens.double()
     return angle.cos(), angle.sin(), torch.ones_like(angle), torch.zeros_like(angle)
 

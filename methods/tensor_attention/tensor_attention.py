@@ -24,13 +24,13 @@ On a GPU Triton kernels do the same (`kernels.py`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from methods.shared.checks import check_numbers
 from methods.tensor_attention import kernels
 
 BLOCK_BYTES = 2**19  # logits, keys or values at a time: they stay in a core's second cache
@@ -39,24 +39,28 @@ SAFE_LOGIT = 30.0  # below it exp neither over- nor underflows in float32, n^2 t
 
 
 def tensor_attention(
-    q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, *, scale: float | None = None
+    q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, *, scale: float | Tensor | None = None
 ) -> Tensor:
-    """Tensor attention, equation (2): exact, O(n_q n_1 n_2 d) time, O(n d) memory, differentiable once.
+    """Tensor attention, equation (2): exact, O(n_q n_1 n_2 d) time, O(n d) memory.
+
+    Differentiable as often as one likes: a derivative that is to be derived again (`create_graph=True`) comes from the
+    plain softmax over all pairs, in O(n_q n_1 n_2) memory. `torch.func` and forward derivatives are refused by torch.
 
     Args:
         q: queries (..., n_q, d); leading dimensions are batch and heads, the same for all five.
         k1, v1: first keys (..., n_1, d) and values (..., n_1, e).
         k2, v2: second keys (..., n_2, d) and values (..., n_2, e).
-        scale: s of equation (1); None is the paper's 1/d.
+        scale: s of equation (1), a number, or a tensor of one that may have a gradient; None is the paper's 1/d.
 
     Returns:
         (..., n_q, e), of the type of `q`. A Triton kernel computes it on a GPU; half types accumulate in float32.
+        Autocast changes nothing: the inputs say in which type to compute.
 
     Raises:
-        ValueError: shapes, types or devices that do not fit together.
+        TypeError, ValueError: shapes, types or devices that do not fit together; a scale that is no finite number.
     """
     check(q, (k1, k2), (v1, v2))
-    scale = 1 / q.shape[-1] if scale is None else scale
+    q, scale = scaled(q, scale)
     flat = [x.reshape(-1, *x.shape[-2:]) for x in (q, k1, k2, v1, v2)]
     return _TensorAttention.apply(*flat, scale).reshape(*q.shape[:-1], v1.shape[-1])
 
@@ -87,6 +91,39 @@ def check(q: Tensor, keys: tuple[Tensor, ...], values: tuple[Tensor, ...]) -> No
             raise ValueError(f"attention: v{i} has width {v.shape[-1]}, v1 has {values[0].shape[-1]}")
 
 
+def scaled(q: Tensor, scale: float | Tensor | None) -> tuple[Tensor, float]:
+    """q and s of equation (1) as a number; a tensor is multiplied into q, where it gets its gradient."""
+    if scale is None:
+        return q, 1 / q.shape[-1]
+    if not isinstance(scale, Tensor):
+        check_numbers("attention", scale=scale)
+        return q, float(scale)
+    if scale.numel() != 1 or not bool(torch.isfinite(scale).all()):
+        raise ValueError(f"attention: scale must be one finite number; got a tensor of {tuple(scale.shape)}")
+    return q * scale.reshape(()).to(q), 1.0
+
+
+def plain(x: Tensor) -> torch.autocast:
+    """A context without autocast on the device of x."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class Product(torch.autograd.Function):
+    """torch.bmm without autocast, whenever its derivatives are asked for: theirs would round to bfloat16 under it."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        with plain(a):
+            return torch.bmm(a, b)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        needs_a, needs_b = ctx.needs_input_grad
+        return Product.apply(grad, b.mT) if needs_a else None, Product.apply(a.mT, grad) if needs_b else None
+
+
 def logit_bound(q: Tensor, keys: tuple[Tensor, ...], scale: float) -> float:
     """M with |logit| <= M for every query and tuple of keys: |s| sum_t of the product of largest entries, O(n d).
 
@@ -97,22 +134,40 @@ def logit_bound(q: Tensor, keys: tuple[Tensor, ...], scale: float) -> float:
 
 
 class _TensorAttention(torch.autograd.Function):
-    """Equations (2) and (3) on (batch, n, d), by the kernels where they run, else by the blocked twin."""
+    """Equations (2) and (3) on (batch, n, d), by the kernels where they run, else by the blocked twin.
+
+    torch's `once_differentiable` would not do: it says nothing where the incoming derivative is a constant.
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, scale: float) -> Tensor:
         inputs = tuple(x.contiguous() for x in (q, k1, k2, v1, v2))
-        out, lse = (kernels.forward if kernels.can_run(q, v1) else blocked_forward)(*inputs, scale)
+        with plain(q):
+            out, lse = (kernels.forward if kernels.can_run(q, v1) else blocked_forward)(*inputs, scale)
         ctx.save_for_backward(*inputs, out, lse)
         ctx.scale = scale
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         *inputs, out, lse = ctx.saved_tensors
-        run = kernels.backward if kernels.can_run(inputs[0], inputs[3]) else blocked_backward
-        return (*run(grad.contiguous(), *inputs, out, lse, ctx.scale), None)
+        with plain(grad):
+            if torch.is_grad_enabled():  # the derivative is to be derived again
+                return (*_derivable_backward(grad, inputs, ctx.needs_input_grad, ctx.scale), None)
+            run = kernels.backward if kernels.can_run(inputs[0], inputs[3]) else blocked_backward
+            return (*run(grad.contiguous(), *inputs, out, lse, ctx.scale), None)
+
+
+def _derivable_backward(
+    grad: Tensor, inputs: Sequence[Tensor], needed: Sequence[bool], scale: float
+) -> list[Tensor | None]:
+    """The derivatives of the inputs by torch's own operations, all pairs at once, with a graph of their own."""
+    q, k1, k2, v1, v2 = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in inputs)
+    logits = Product.apply(q * scale, _pairs(k1, k2).mT)
+    out = Product.apply(logits.softmax(dim=-1), _pairs(v1, v2)).to(grad.dtype)
+    given = [x for x, need in zip(inputs, needed, strict=False) if need]
+    found = iter(torch.autograd.grad(out, given, grad, create_graph=True))
+    return [next(found) if need else None for _, need in zip(inputs, needed, strict=False)]
 
 
 def blocked_forward(q: Tensor, k1: Tensor, k2: Tensor, v1: Tensor, v2: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -219,9 +219,12 @@ def test_what_cannot_be_done_is_said_with_the_way_out() -> None:
     for call, message in [
         (lambda: fast_tensor_attention(*x), "either degree or error"),
         (lambda: fast_tensor_attention(*x, degree=3, error=0.1), "either degree or error"),
-        (lambda: fast_tensor_attention(*x, degree=-1), "degree -1"),
+        (lambda: fast_tensor_attention(*x, degree=-1), "degree must be at least 0; got -1"),
         (lambda: fast_tensor_attention(*x, error=0.0), "above 0"),
-        (lambda: fast_tensor_attention(*x, degree=2, polynomial="pade"), "no polynomial 'pade'"),
+        (
+            lambda: fast_tensor_attention(*x, degree=2, polynomial="pade"),
+            "polynomial must be one of 'chebyshev', 'taylor'; got 'pade'",
+        ),
         (lambda: fast_tensor_attention(x[0] * math.nan, *x[1:], degree=2), "inf or nan"),
         (lambda: fast_tensor_attention(*x[:4], x[4] * math.nan, error=0.1), "values hold inf or nan"),
         (lambda: fast_tensor_attention(*(9 * y for y in x), error=1e-3), "use `tensor_attention`"),
