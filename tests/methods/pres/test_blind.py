@@ -15,6 +15,7 @@ from methods.pres import experiments
 from methods.pres.experiments import TEST_METRICS
 from methods.pres.training import Task, make_task
 from tests.methods.blindness import _rows, assert_blind, run_small
+from tests.methods.claims import assert_claims_find_rows
 
 EVENTS = 400
 SIZE: dict[str, Any] = dict(
@@ -45,21 +46,25 @@ def other_test_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_nothing_but_the_test_metrics_sees_the_test_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_blind(
-        "pres",
-        {"batch_sweep": SIZE | SWEEP},
-        permuted=lambda: other_test_events(monkeypatch),
-        test_metrics=TEST_METRICS,
-        without_training={
-            "epoch_time": "times", "epoch_time_all_nodes": "times", "throughput_peer": "times",
-            "pending_events": "counts", "linear_drift": "a filter on known states", **dict.fromkeys(UNTESTED, "below"),
-        },
-    )  # fmt: skip
+OTHERS: dict[str, dict[str, Any]] = {
+    "epoch_time": SIZE | RACE,
+    "epoch_time_all_nodes": SIZE | RACE,
+    "throughput_peer": SIZE | RACE | dict(batch_size=60),
+    "pending_events": dict(dataset="movielens_100k", sizes=[50]),
+    "linear_drift": dict(dataset="linear_drift", gammas=[1.0], events=100),
+}
 
 
-@pytest.mark.parametrize("name", list(UNTESTED))
-def test_what_looks_at_training_only_is_the_same_whatever_the_test(name: str, monkeypatch: Any) -> None:
-    as_it_is = _rows(run_small("pres", name, **SIZE | UNTESTED[name]))
-    with other_test_events(monkeypatch):
-        assert _rows(run_small("pres", name, **SIZE | UNTESTED[name])) == as_it_is
+def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = dict.fromkeys(OTHERS, "nothing of it is chosen") | dict.fromkeys(UNTESTED, "below")
+    runs = assert_blind(
+        "pres", {"batch_sweep": SIZE | SWEEP}, lambda: other_test_events(monkeypatch), TEST_METRICS, without
+    )
+    for name, parameters in UNTESTED.items():
+        runs[name] = run_small("pres", name, **SIZE | parameters)
+        with other_test_events(monkeypatch):
+            assert _rows(run_small("pres", name, **SIZE | parameters)) == _rows(runs[name]), name
+    runs |= {name: run_small("pres", name, **parameters) for name, parameters in OTHERS.items()}
+    assert_claims_find_rows("pres", runs)

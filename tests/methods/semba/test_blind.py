@@ -16,14 +16,16 @@ from methods.semba import experiments, training
 from methods.semba.experiments import ABLATIONS, CONTENDERS
 from methods.semba.tasks import OBJECTIVES, Answers, Task, load_signed, make_task
 from tests.methods.blindness import assert_blind, run_small
+from tests.methods.claims import assert_claims_find_rows
 
 SIZE: dict[str, Any] = dict(events=400, batch_size=100, width=8, epochs=2)
 SMALL: dict[str, dict[str, Any]] = {
     "sign_class": SIZE | dict(dataset="movielens_100k", methods=CONTENDERS, extra={"movielens_100k": ABLATIONS}),
-    "link_pred": SIZE | dict(dataset="movielens_100k", methods=["semba", "semba_released"]),
+    "link_pred": SIZE | dict(dataset="movielens_100k", methods=["semba", "tgn", "semba_leak", "semba_released"]),
     "other_tasks": SIZE | dict(dataset="movielens_100k"),
     "factions": SIZE,
 }
+RACE = dict(dataset="movielens_100k", batch_size=50, warm=100, length=100, pairs=1)
 METRICS = {"auc", "auc_transductive", "auc_inductive", "negative_f1", "auc_matched", "macro_f1", "rmse", "pearson"}
 
 
@@ -42,8 +44,12 @@ def other_test_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_nothing_but_the_test_metrics_sees_the_test_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_blind("semba", SMALL, lambda: other_test_events(monkeypatch), METRICS, {"throughput_peer": "times"})
+def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = assert_blind("semba", SMALL, lambda: other_test_events(monkeypatch), METRICS, {"throughput_peer": "times"})
+    runs["throughput_peer"] = run_small("semba", "throughput_peer", **RACE)
+    assert_claims_find_rows("semba", runs)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +171,6 @@ def test_the_peers_race_trains_both_on_the_same_events(monkeypatch: pytest.Monke
     monkeypatch.setattr(experiments.Run, "race", lambda run, contenders, **rest: raced.update(contenders))
     asked, segment = [], experiments.segment
     monkeypatch.setattr(experiments, "segment", lambda model, task, *a: (asked.append(a), segment(model, task, *a))[1])
-    small = dict(dataset="movielens_100k", batch_size=50, warm=100, length=100, pairs=1)
-    run_small("semba", "throughput_peer", **small)
+    run_small("semba", "throughput_peer", **RACE)
     assert list(raced) == ["semba", "pyg_semba"]
     assert asked == [(50, 100, 100)] * 2
