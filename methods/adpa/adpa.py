@@ -30,6 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.utils import coalesce, remove_self_loops
 
+from methods.shared.checks import check_numbers, check_option, check_probabilities, check_sizes
+from methods.shared.graph import checked_edge_index
+
 # a pattern is its factors, multiplied onto the features from the right
 FACTORS = {
     "A": ("A",), "AT": ("AT",), "AA": ("A", "A"), "AAT": ("A", "AT"), "ATA": ("AT", "A"), "ATAT": ("AT", "AT"),
@@ -56,6 +59,10 @@ class ADPA(nn.Module):
         decay: gamma as above, which is negative from k = 2 on; False for gamma = 1.
         official_view: read the (K+1, N) scores as (N, K+1) without transposing, as the released code does: it mixes
             scores of different vertices.
+
+    Raises:
+        ValueError, TypeError: a size below 1, K below 0, dropout outside [0, 1], r that is not finite, or an unknown
+            pattern or norm.
     """
 
     def __init__(
@@ -64,10 +71,12 @@ class ADPA(nn.Module):
         decay: bool = True, official_view: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
-        if unknown := set(patterns) - set(PATTERNS):
-            raise ValueError(f"patterns: {sorted(unknown)[0]!r} is none of {', '.join(PATTERNS)}")
-        if K < 0 or num_layers < 1:
-            raise ValueError(f"needs K of 0 or more and num_layers of 1 or more; got K={K}, num_layers={num_layers}")
+        check_sizes(
+            "ADPA", in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels,
+            num_layers=num_layers,
+        )  # fmt: skip
+        check_probabilities("ADPA", dropout=dropout)
+        _check_propagation(K, r, patterns, norm)
         self.K, self.r, self.patterns, self.norm, self.decay = K, r, tuple(patterns), norm, decay
         self.dropout, self.official_view = dropout, official_view
         channels = len(self.patterns) + 1  # channel 0 is X itself
@@ -103,8 +112,13 @@ class ADPA(nn.Module):
             x: (N, F) features.
             edge_index: (2, A) int64 arcs, along which x is propagated in every call; or, for an epoch that costs the
                 same for any number of arcs, what `propagate` made of x and them once.
+
+        Raises:
+            ValueError: propagated features of another shape.
+            TypeError, ValueError, IndexError: arcs that `methods.shared.graph.checked_edge_index` refuses.
         """
-        hops = edge_index if edge_index.is_floating_point() else self.propagate(x, edge_index)
+        made = isinstance(edge_index, Tensor) and edge_index.layout == torch.strided and edge_index.dim() == 4
+        hops = edge_index if made else self.propagate(x, edge_index)
         if hops.shape != (len(self.patterns), self.K, *x.shape):
             want = (len(self.patterns), self.K, *x.shape)
             raise ValueError(f"edge_index: features of shape {tuple(hops.shape)}, but this network takes {want}")
@@ -163,7 +177,17 @@ def propagate(
         edge_index: (2, A) int64 arcs; duplicates and self loops are ignored.
         K: steps.
         r, patterns, norm, decay: as for `ADPA`.
+
+    Raises:
+        ValueError, TypeError, IndexError: as for `ADPA`, and for arcs as `ADPA.forward`.
     """
+    _check_propagation(K, r, patterns, norm)
+    if x.dim() != 2 or not x.is_floating_point():
+        raise TypeError(f"x: needs floats (N, F), got {x.dtype} of shape {tuple(x.shape)}")
+    given, x = (
+        x,
+        x.to(torch.promote_types(x.dtype, torch.float32)),
+    )  # torch multiplies no sparse matrix in half precision
     a = adjacency(edge_index, len(x), x.dtype)
     gammas = [decay_factor(k) if decay else 1.0 for k in range(K)]
     found = []
@@ -173,7 +197,16 @@ def propagate(
         for gamma in gammas:
             h = left * multiply(pattern, a, right * (gamma * h))
             found.append(h)
-    return torch.stack(found).view(len(patterns), K, *x.shape) if found else x.new_empty(len(patterns), 0, *x.shape)
+    hops = torch.stack(found) if found else x.new_empty(0)
+    return hops.view(len(patterns), K, *x.shape).to(given.dtype)
+
+
+def _check_propagation(K: int, r: float, patterns: Sequence[str], norm: Norm) -> None:
+    check_sizes("ADPA", least=0, K=K)
+    check_numbers("ADPA", r=r)
+    check_option("ADPA", "norm", norm, ("rows_columns", "official"))
+    for pattern in patterns:
+        check_option("ADPA", "a pattern", pattern, PATTERNS)
 
 
 def decay_factor(k: int) -> float:
@@ -183,7 +216,7 @@ def decay_factor(k: int) -> float:
 
 def adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """A (N, N) sparse COO of zeros and ones: a row for each source, a column for each target, an empty diagonal."""
-    arcs, _ = remove_self_loops(edge_index)
+    arcs, _ = remove_self_loops(checked_edge_index(edge_index, num_nodes))
     arcs = coalesce(arcs, num_nodes=num_nodes)
     ones = torch.ones(arcs.shape[1], dtype=dtype, device=arcs.device)
     return torch.sparse_coo_tensor(arcs, ones, (num_nodes, num_nodes), check_invariants=True, is_coalesced=True)

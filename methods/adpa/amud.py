@@ -24,6 +24,9 @@ import numpy as np
 import scipy.sparse as sp
 from torch import Tensor
 
+from methods.shared.checks import check_option
+from methods.shared.graph import checked_edge_index, node_ids
+
 TWO_HOP = ("AA", "AAT", "ATA")
 Kind = Literal["pairs", "range", "deviation"]
 KINDS: tuple[Kind, ...] = ("pairs", "range", "deviation")
@@ -55,13 +58,17 @@ def amud(edge_index: Tensor, y: Tensor, mask: Tensor | None = None, kind: Kind =
     Args:
         edge_index: (2, A) int64 arcs; duplicates and self loops are ignored.
         y: (N,) int64 classes.
-        mask: (N,) bool, vertices with a known label; only pairs of them are compared, over patterns of the whole
-            graph. All vertices if None.
+        mask: (N,) bool, vertices with a known label, or their ids; only pairs of them are compared, over patterns of
+            the whole graph. All vertices if None.
         kind: how the R2 become a score; see `spread`.
 
     Raises:
-        ValueError: fewer than two classes or two vertices are known, so that there is nothing to correlate with.
+        ValueError: fewer than two classes or two vertices are known, so that there is nothing to correlate with; no
+            such kind; or classes that are no vector.
+        TypeError, IndexError: classes that are no whole numbers; arcs that `checked_edge_index` or a mask that
+            `node_ids` refuses.
     """
+    check_option("amud", "kind", kind, KINDS)
     r2 = pattern_r2(edge_index, y, mask)
     score = spread(list(r2.values()), kind)
     return AMUDReport(r2, score, score > THRESHOLD)
@@ -74,7 +81,11 @@ def amud_score(edge_index: Tensor, y: Tensor, mask: Tensor | None = None, kind: 
 
 def pattern_r2(edge_index: Tensor, y: Tensor, mask: Tensor | None = None) -> dict[str, float]:
     """R2 of each two-hop pattern with the sameness of labels. Arguments as for `amud`."""
-    known = np.arange(len(y)) if mask is None else mask.nonzero().squeeze(1).cpu().numpy()
+    if y.is_floating_point() or y.is_complex():
+        raise TypeError(f"y: needs classes as whole numbers, got {y.dtype}")
+    if y.dim() != 1:
+        raise ValueError(f"y: needs one class for each vertex (N,), got shape {tuple(y.shape)}")
+    known = np.arange(len(y)) if mask is None else node_ids(mask, len(y)).cpu().numpy()
     a = binary_adjacency(edge_index, len(y))
     sides = {"AA": (a, a), "AAT": (a, a.T), "ATA": (a.T, a)}
     labels = y.cpu().numpy()[known]
@@ -87,7 +98,7 @@ def pattern_r2(edge_index: Tensor, y: Tensor, mask: Tensor | None = None) -> dic
 
 def binary_adjacency(edge_index: Tensor, num_nodes: int) -> sp.csr_matrix:
     """A in {0, 1}: a row for each source, a column for each target, no self loops: (N, N) CSR."""
-    source, target = edge_index.cpu().numpy()
+    source, target = checked_edge_index(edge_index, num_nodes).cpu().numpy()
     keep = source != target
     a = sp.csr_matrix((np.ones(keep.sum()), (source[keep], target[keep])), shape=(num_nodes, num_nodes))
     a.data[:] = 1
@@ -132,9 +143,8 @@ def spread(r2: list[float], kind: Kind = "pairs") -> float:
     Raises:
         ValueError: no such kind.
     """
+    check_option("spread", "kind", kind, KINDS)
     values = np.asarray(r2)
-    if kind not in KINDS:
-        raise ValueError(f"kind: {kind!r} is none of {', '.join(KINDS)}")
     if values.max() == 0:
         return 0.0
     if kind == "range":

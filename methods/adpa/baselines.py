@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import DirGNNConv, SAGEConv
 
-from methods.shared.graph import mean_adjacency, propagation
+from methods.shared.graph import checked_edge_index, mean_adjacency, propagation
 from methods.shared.sparse import SparseMatrix
 
 
@@ -35,7 +35,7 @@ class SIGN(nn.Module):
 
     def propagate(self, x: Tensor, edge_index: Tensor | SparseMatrix) -> list[Tensor]:
         """X to P^K X, (N, F) each: made once, before training."""
-        operator, found = propagation(edge_index, len(x)), [x]
+        operator, found = propagation(edge_index, len(x), x.dtype), [x]
         for _ in range(self.K):
             found.append(operator @ found[-1])
         return found
@@ -71,16 +71,19 @@ class DirGNN(nn.Module):
         self.classifier, self.dropout = nn.Linear(hidden_channels, out_channels), dropout
 
     @staticmethod
-    def propagations(edge_index: Tensor, num_nodes: int) -> tuple[SparseMatrix, SparseMatrix]:
+    def propagations(
+        edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32
+    ) -> tuple[SparseMatrix, SparseMatrix]:
         """Means over who points here, and over whom one points at: made once, before training."""
+        arcs = checked_edge_index(edge_index, num_nodes)
         return (
-            SparseMatrix(mean_adjacency(edge_index, num_nodes)),
-            SparseMatrix(mean_adjacency(edge_index.flip(0), num_nodes)),
+            SparseMatrix(mean_adjacency(arcs, num_nodes, dtype)),
+            SparseMatrix(mean_adjacency(arcs.flip(0), num_nodes, dtype)),
         )
 
     def forward(self, x: Tensor, edge_index: Tensor | tuple[SparseMatrix, SparseMatrix]) -> Tensor:
         """x (N, F); arcs (2, A), or what `propagations` made of them -> logits (N, C)."""
-        means = edge_index if isinstance(edge_index, tuple) else self.propagations(edge_index, len(x))
+        means = edge_index if isinstance(edge_index, tuple) else self.propagations(edge_index, len(x), x.dtype)
         for into, out_of, own in zip(self.into, self.out_of, self.own, strict=True):
             received = means[0] @ (x @ into.weight.T) + into.bias
             sent = means[1] @ (x @ out_of.weight.T) + out_of.bias

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -64,21 +65,21 @@ class Task:
         return self.edge_index if name == "directed" else to_undirected(self.edge_index, num_nodes=len(self.y))
 
 
-def load_task(run: Run, *, reduce: bool) -> Task:
-    """The run's data set with split number `run.seed`; a generated one is drawn anew for each seed.
+def load_tasks(run: Run, splits: Iterable[int], *, reduce: bool) -> list[Task]:
+    """The run's data set with each of some splits; a generated one is drawn anew for each seed, with its only split.
 
-    Of data sets without splits 20 vertices a class are for training and 500 for validation. With `reduce`, more than
-    1,000 features become their 256 leading principal scores (a randomised truncated SVD of the raw features).
+    Of data sets without splits 20 vertices a class are for training and 500 for validation, drawn by the split's
+    number. With `reduce`, more than 1,000 features become their 256 leading principal scores (a randomised truncated
+    SVD of the raw features).
     """
     name = str(run.dataset)
     data = load_graph(name, **({"seed": run.seed} if name in GENERATED else {}))
     x = data.x
     if reduce and x.shape[1] > WIDE:
-        x = of_split_0(run).cached("reduced features", lambda: {"x": principal_scores(data.x)})["x"]
-    split = 0 if name in GENERATED else run.seed
-    masks = Masks.of(data, split) if "train_mask" in data else random_split(data, split)
-    masks = Masks(*(mask.to(run.device) for mask in masks))
-    return Task(x.to(run.device), data.edge_index.to(run.device), data.y.to(run.device), masks)
+        x = of_seed_0(run).cached("reduced features", lambda: {"x": principal_scores(data.x)})["x"]
+    x, edge_index, y = (tensor.to(run.device) for tensor in (x, data.edge_index, data.y))
+    every = (Masks.of(data, split) if "train_mask" in data else random_split(data, split) for split in splits)
+    return [Task(x, edge_index, y, Masks(*(mask.to(run.device) for mask in masks))) for masks in every]
 
 
 def principal_scores(x: Tensor) -> Tensor:
@@ -95,8 +96,8 @@ def random_split(data: Data, seed: int, per_class: int = 20, num_val: int = 500)
     return Masks(train, rest[:num_val], rest[num_val:])
 
 
-def of_split_0(run: Run) -> Run:
-    """The run of the first split, so that what it caches is shared by all splits."""
+def of_seed_0(run: Run) -> Run:
+    """The run of the first seed, so that what it caches is shared by all of them."""
     return replace(run, seed=0, rows=[], curves=[], artifacts=[])
 
 
@@ -199,11 +200,11 @@ def train(contender: Contender, task: Task, protocol: Protocol, chosen: dict[str
 
 
 def select(run: Run, contender: Contender, protocol: Protocol) -> dict[str, Any]:
-    """The grids' best on the validation vertices of split 0, whatever split the run is about."""
-    first = of_split_0(run)
+    """The grids' best on the validation vertices of split 0, for all splits and seeds."""
+    first = of_seed_0(run)
 
     def search() -> dict[str, Any]:
-        task = load_task(first, reduce=protocol.reduce)
+        (task,) = load_tasks(first, [0], reduce=protocol.reduce)
 
         def score(chosen: dict[str, Any]) -> float:
             seed_everything(0)
@@ -218,5 +219,5 @@ def select(run: Run, contender: Contender, protocol: Protocol) -> dict[str, Any]
 
 
 def _best(scored: list[tuple[float, dict[str, Any]]]) -> dict[str, Any]:
-    """The first of the highest scores."""
-    return max(scored, key=lambda pair: pair[0])[1]
+    """The first of the highest scores; NaN is the lowest."""
+    return max(scored, key=lambda pair: -math.inf if math.isnan(pair[0]) else pair[0])[1]

@@ -19,11 +19,16 @@ class SparseMatrix:
 
     Args:
         csr: (N, M) sparse CSR tensor of floats.
+
+    Raises:
+        ValueError: no such matrix. TypeError: whole numbers.
     """
 
     def __init__(self, csr: Tensor) -> None:
         if csr.layout != torch.sparse_csr or csr.dim() != 2:
             raise ValueError(f"needs a sparse CSR matrix, got {csr.layout} of shape {tuple(csr.shape)}")
+        if not csr.is_floating_point():
+            raise TypeError(f"needs a sparse matrix of floats, got {csr.dtype}")
         rows = torch.arange(csr.shape[0], device=csr.device).repeat_interleave(csr.crow_indices().diff())
         columns = csr.col_indices()
         # values of the transpose are csr.values()[order]: by column, and by row inside a column

@@ -239,13 +239,3 @@ def test_dropout_is_on_only_in_training() -> None:
     assert torch.equal(model(x, edge_index), model(x, edge_index))
     model.train()
     assert not torch.equal(model(x, edge_index), model(x, edge_index))
-
-
-def test_wrong_arguments_are_explained() -> None:
-    x, edge_index = digraph()
-    with pytest.raises(ValueError, match="'AAA' is none of A, AT, AA"):
-        ADPA(5, 4, 3, patterns=["A", "AAA"])
-    with pytest.raises(ValueError, match="K of 0 or more"):
-        ADPA(5, 4, 3, K=-1)
-    with pytest.raises(ValueError, match=r"shape \(6, 1, 30, 5\), but this network takes \(6, 2, 30, 5\)"):
-        network(K=2)(x, propagate(x, edge_index, 1))
