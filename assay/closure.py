@@ -2,20 +2,29 @@
 
 The closure decides what a job's fingerprint covers and what a pipeline stage depends on, so it is exact: editing a
 paper reruns that paper, editing a shared module reruns its users, editing a card or a template reruns nothing.
+A file is parsed once in a process, and again when its time or size has changed.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from assay.errors import JobError
 
 PACKAGES = ("methods", "datasets", "assay")
 # What turns a run into rows. The rest of the harness plans, stores and shows, and changes no number.
-MEASURING = ("assay/experiment.py", "assay/ranks.py", "assay/network.py", "assay/measure")
+MEASURING = ("assay/experiment.py", "assay/expression.py", "assay/measure", "assay/network.py", "assay/plain.py",
+             "assay/processes.py", "assay/ranks.py", "assay/record.py", "assay/worker.py")  # fmt: skip
+# What lies in a paper's folder and no experiment reads: its card, and prose.
+CARD = "paper.yaml"
+PROSE = (".md", ".html")
 
 
 def code_of_paper(root: Path, slug: str, datasets: Iterable[Path] = ()) -> list[Path]:
@@ -31,8 +40,16 @@ def code_of_paper(root: Path, slug: str, datasets: Iterable[Path] = ()) -> list[
     if not start.is_file():
         raise JobError(f"{start}: this paper has no experiments; `assay new` shows the form of a folder")
     own = _follow(root, [start, *datasets], within=PACKAGES[:2])
-    tuned = root.resolve() / "methods" / slug / "tuned.json"
-    return sorted({*own, *measuring} | ({tuned} if tuned.is_file() else set()))
+    return sorted({*own, *measuring, *_data_files(root.resolve() / "methods" / slug)})
+
+
+def _data_files(folder: Path) -> Iterator[Path]:
+    """Files that a paper's code may read, such as `tuned.json`: those with an ending, but for the card and prose."""
+    for path in folder.rglob("*"):
+        inside = path.relative_to(folder).parts
+        hidden = any(part.startswith((".", "__pycache__")) for part in inside)
+        if path.suffix not in ("", ".py", *PROSE) and inside != (CARD,) and not hidden and path.is_file():
+            yield path
 
 
 def code_of_datasets(root: Path, modules: Iterable[Path]) -> list[Path]:
@@ -65,18 +82,21 @@ def _packages_above(root: Path, path: Path) -> list[Path]:
             for folder in [root.resolve() / folder] if (folder / "__init__.py").is_file()]  # fmt: skip
 
 
+def packages_of(files: Iterable[Path]) -> set[str]:
+    """Names that these files import from elsewhere: neither of this checkout nor of Python itself."""
+    names = {module.split(".")[0] for path in files for level, module, _ in _read(path).imports if not level}
+    return {name for name in names if name not in PACKAGES and name not in sys.stdlib_module_names}
+
+
 def _imported(root: Path, path: Path) -> set[str]:
     """Dotted names that a file may import; a name that turns out to be an attribute finds no file and is dropped."""
-    package = list(path.relative_to(root.resolve()).with_suffix("").parts[:-1])
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            source = ".".join([*base, *(node.module.split(".") if node.module else [])])
-            names |= {source} | {f"{source}.{alias.name}" for alias in node.names}
-    return names
+    package = list(path.relative_to(root.resolve()).parts[:-1])
+    found: set[str] = set()
+    for level, module, names in _read(path).imports:
+        base = package[: len(package) - level + 1] if level else []
+        source = ".".join([*base, *filter(None, [module])])
+        found |= {source} | {f"{source}.{name}" for name in names}
+    return found
 
 
 def _files_of(root: Path, module: str) -> list[Path]:
@@ -89,16 +109,66 @@ def hash_code(root: Path, files: Iterable[Path]) -> str:
     """Of what the code does: comments, docstrings and layout change no number, so they rerun nothing."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        name = path.resolve().relative_to(root.resolve())
-        if path.suffix != ".py":
-            digest.update(f"{name}\n{path.read_text(encoding='utf-8')}\n".encode())
-            continue
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = [s for s in node.body if not _is_docstring(s)]
-        digest.update(f"{name}\n{ast.dump(tree)}\n".encode())
+        digest.update(f"{path.resolve().relative_to(root.resolve())} {_read(path).digest}\n".encode())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is known of a file: what it imports as (level of a relative import, module, names), and its digest."""
+
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    digest: str
+
+
+def _read(path: Path) -> _File:
+    state = path.stat()
+    return _read_once(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.cache
+def _read_once(path: Path, _time: int, _size: int) -> _File:
+    content = path.read_bytes()
+    if path.suffix != ".py":
+        return _File((), hashlib.sha256(content).hexdigest())
+    try:
+        tree = ast.parse(content, filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise JobError(f"{path}: is no Python: {error}") from error
+    imports: list[tuple[int, str, tuple[str, ...]]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            imports.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [s for s in node.body if not _is_docstring(s)]
+    return _File(tuple(imports), hashlib.sha256("".join(_written(tree)).encode(errors="surrogatepass")).hexdigest())
+
+
+def _written(node: Any) -> Iterator[str]:
+    """A syntax tree as text, the same in every version of Python.
+
+    Not `ast.dump`: in Python 3.12 a function has a field more, empty where the code says nothing new, and from 3.13 on
+    empty fields are left out. So a field counts only where it holds something. Some put an empty text into f-strings.
+    """
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name in node._fields:
+            value = getattr(node, name, None)
+            if isinstance(node, ast.JoinedStr):
+                value = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+            if value is not None and value != [] and name != "kind":
+                yield f" {name}="
+                yield from _written(value)
+        yield ")"
+    elif isinstance(node, list):
+        yield "["
+        for item in node:
+            yield from _written(item)
+        yield "]"
+    else:
+        yield f"{type(node).__name__} {node!a},"
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

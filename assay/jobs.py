@@ -18,15 +18,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from assay.card import Card, Profile
-from assay.closure import code_of_paper, hash_code
+from assay.closure import code_of_paper, hash_code, packages_of
 from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
 from assay.processes import END_S, fork_server
-from assay.provenance import Machine, provenance
-from assay.record import JobRecord, Result, missing_job, result_path, save_result
+from assay.provenance import Machine, origin, provenance_of
+from assay.record import JobRecord, Result, missing_job, refuse_later_schema, result_path, save_result
 from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, fate, load_outcome, save_ending, work
 
 # what takes longer to import than many a quick job takes to run; the first optimizer step imports torch._dynamo
@@ -37,62 +38,83 @@ Report = Callable[[Job, JobRecord], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """Every job of one paper in one profile, on one kind of machine."""
+    """Every job of one paper in one profile."""
 
     card: Card
     profile: Profile
     experiments: dict[str, Experiment]
     jobs: list[Job]
-    machine: Machine
 
 
 def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
-    """Read the paper's experiments and lay out its jobs. Raises JobError where the machine cannot run the profile."""
+    """Read the paper's experiments and lay out its jobs.
+
+    Raises JobError where the machine cannot run the profile or the paper's code cannot be imported, and RecordError
+    where a newer Assay has measured it.
+    """
     if profile == "gpu" and machine.gpu is None:
         raise JobError("profile gpu needs a CUDA GPU and this machine has none; use --profile standard or quick")
+    refuse_later_schema(result_path(root, profile, card.slug))
     dataset_modules = importlib.import_module("datasets")
     names = card.datasets.of(profile)
     files = code_of_paper(root, card.slug, [dataset_modules.module_of(name) for name in names])
-    code = Code(tuple(files), hash_code(root, files))
-    experiments = experiments_of(importlib.import_module(f"methods.{card.slug}.experiments"))
+    made_by = origin(root, machine, packages_of(files))
+    code = Code(tuple(files), hash_code(root, files), _ground(hash_code(root, files), made_by))
+    experiments = experiments_of(_imported(f"methods.{card.slug}.experiments"))
     chosen = {name: e for name, e in experiments.items() if profile in e.profiles}
     if not chosen:
         raise JobError(f"{card.slug} has no experiment for profile {profile}")
     jobs = [
-        _job(root, card, e, profile, dataset, seed, code, machine)
+        _job(root, card, e, profile, dataset, seed, code, made_by)
         for e in chosen.values()
         for dataset in e.datasets(profile, names)
         for seed in range(e.replicates(profile))
     ]
-    return Plan(card, profile, chosen, jobs, machine)
+    return Plan(card, profile, chosen, jobs)
+
+
+def _imported(module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise JobError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _ground(code: str, made_by: dict[str, Any]) -> str:
+    """Digest of all that can change a number beside an experiment's own parameters.
+
+    Not the commit: most of them change no number, and the digest of the code sees those that do.
+    """
+    versions = made_by["versions"] | {"python": ".".join(made_by["versions"]["python"].split(".")[:2])}
+    return _digest([code, made_by["cpu"], made_by["gpu"], versions])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, dataset: str | None, seed: int,
-         code: Code, machine: Machine) -> Job:  # fmt: skip
+         code: Code, made_by: dict[str, Any]) -> Job:  # fmt: skip
     identity = {
-        "code": code.digest,
+        "ground": code.ground,
         "job": [card.slug, experiment.name, profile, dataset, seed],
         "parameters": experiment.parameters(profile),
         "threads": experiment.threads,
-        "torch": machine.versions["torch"],
-        # a time belongs to the machine that it was taken on, a loss does not
-        "machine": machine.gpu or (machine.cpu if experiment.timed else "cpu"),
     }
-    fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
     claims = {
         claim_id: claim.hash()
         for claim_id, claim in card.claims.items()
         if experiment.name in {test.experiment for test in claim.tests()}
     }
     return Job(root, card.slug, experiment.name, profile, dataset, seed, experiment.timed, experiment.timeout,
-               experiment.threads, "cuda" if machine.gpu else "cpu", _gpus(experiment, machine), code, fingerprint,
-               claims)  # fmt: skip
+               experiment.threads, "cuda" if made_by["gpu"] else "cpu", _gpus(experiment, made_by["gpu"]), code,
+               _digest(identity), claims, made_by)  # fmt: skip
 
 
-def _gpus(experiment: Experiment, machine: Machine) -> int:
+def _gpus(experiment: Experiment, gpu: str | None) -> int:
     """GPUs that a job has to itself on a cluster: those that its experiment requires, in profile gpu at least one."""
     required = [int(need.partition(":")[2] or 1) for need in experiment.requires if need.partition(":")[0] == "gpu"]
-    return max([*required, 1 if machine.gpu else 0])
+    return max([*required, 1 if gpu else 0])
 
 
 def missing(plan: Plan) -> list[Job]:
@@ -155,7 +177,7 @@ def _settle(job: Job, exitcode: int, duration_s: float) -> JobRecord:
             f"{job}: its result could not be written to {job.path.parent} (see the message above); finished jobs are "
             "kept: make room and run the same command again"
         )
-    return save_ending(job, *fate(job, exitcode), duration_s)
+    return save_ending(job, found, *fate(job, exitcode), duration_s)
 
 
 def collect(plan: Plan) -> Result:
@@ -166,13 +188,7 @@ def collect(plan: Plan) -> Result:
     result = Result(
         paper=plan.card.slug,
         profile=plan.profile,
-        provenance=provenance(
-            root,
-            threads=max(e.threads for e in plan.experiments.values()),
-            gpu=plan.machine.gpu,
-            duration_s=sum(got.record.duration_s for got in found),
-        )
-        | vars(plan.machine),  # where the jobs ran, which need not be where they were planned
+        provenance=provenance_of([got.record for got in found], max(e.threads for e in plan.experiments.values())),
         parameters={
             name: e.profiles[plan.profile] | {"datasets": [d for d in e.datasets(plan.profile, names) if d]}
             for name, e in plan.experiments.items()

@@ -46,7 +46,10 @@ def _root_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
     used = _with_files(cards, "quick")
     stages: dict[str, Any] = {f"fetch-{name}": _fetch(root, name) for name in used}
     for slug, card in cards.items():
-        stages[slug] = {**_run(root, card, "quick"), "outs": [f"results/quick/{slug}.json"]}
+        # persist keeps the stage out of DVC's run cache, which would hand one machine's results to another that shares
+        # the cache as if it had measured them; what need not run again here is in .assay/jobs
+        out = {f"results/quick/{slug}.json": {"cache": False, "persist": True}}
+        stages[slug] = {**_run(root, card, "quick"), "outs": [out]}
     results = [f"results/quick/{slug}.json" for slug in cards]
     cards_of = [f"methods/{slug}/paper.yaml" for slug in cards]
     judging = _relative(root, (file for place in JUDGING for file in _files(root / place)))

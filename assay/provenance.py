@@ -1,17 +1,22 @@
-"""Where a result came from: commit, machine and versions."""
+"""Where a result came from: commit, machine and versions, of each of its jobs."""
 
 from __future__ import annotations
 
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from assay.record import JobRecord
 
 # What can change a number. Results, pages and texts may differ from the commit without making it dirty.
 JUDGED = ("assay", "methods", "datasets", "pyproject.toml")
@@ -62,6 +67,71 @@ def provenance(root: Path, *, threads: int, gpu: str | None, duration_s: float) 
     }
 
 
+def origin(root: Path, machine: Machine, packages: Iterable[str]) -> dict[str, Any]:
+    """What makes the rows of a job: commit, machine, and the versions of what its code imports. Kept with the job."""
+    commit = git(root, "rev-parse", "HEAD")
+    distributions = sorted({name for package in packages if (name := _distribution(package))})
+    return {
+        "commit": commit,
+        "no_commit": None if commit else why_no_commit(root),
+        "dirty": bool(git(root, "status", "--porcelain", "--", *JUDGED)) if commit else None,
+        **vars(machine),
+        "versions": {"python": machine.versions["python"], **{name: version_of(name) for name in distributions}},
+    }
+
+
+def version_of(distribution: str) -> str | None:
+    """The version that is installed here, or None."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _distribution(package: str) -> str | None:
+    """The distribution that an import comes from: mostly of the same name, else the one that lists its files."""
+    try:
+        return str(importlib.metadata.distribution(package).metadata["Name"])
+    except importlib.metadata.PackageNotFoundError:
+        files = (f"\n{package}/__init__.", f"\n{package}.py,")
+        return next((d.name for d in importlib.metadata.distributions()
+                     if any(file in "\n" + (d.read_text("RECORD") or "") for file in files)), None)  # fmt: skip
+
+
+def provenance_of(jobs: Sequence[JobRecord], threads: int) -> dict[str, Any]:
+    """Where a result came from, as its jobs have recorded it. Where they differ, most of them, and `differs` says how.
+
+    `differs` has, by name, each value and the number of jobs that have it.
+    """
+    recorded = [job for job in jobs if job.origin is not None]
+    versions = [(job.origin or {}).get("versions", {}) for job in recorded]
+    by_name: dict[str, list[Any]] = {
+        name: [(job.origin or {}).get(name) for job in recorded]
+        for name in ("commit", "no_commit", "dirty", "cpu", "cores", "memory_bytes", "gpu", "os")
+    }
+    by_version = {
+        name: [found.get(name) for found in versions] for name in dict.fromkeys(n for v in versions for n in v)
+    }
+    every = by_name | by_version
+    return {
+        **{name: _most(values) for name, values in by_name.items()},
+        "date": max((job.date for job in jobs if job.date), default=None),
+        "duration_s": round(sum(job.duration_s for job in jobs), 1),
+        "threads": threads,
+        "versions": {name: _most(values) for name, values in by_version.items()},
+        **({"differs": differs} if (differs := {n: _counted(v) for n, v in every.items() if len(set(v)) > 1}) else {}),
+    }  # fmt: skip
+
+
+def _most(values: Sequence[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0] if values else None
+
+
+def _counted(values: Sequence[Any]) -> Mapping[str, int]:
+    return dict(Counter("none" if value is None else str(value) for value in values).most_common())
+
+
 def git(root: Path, *arguments: str) -> str | None:
     """Output of a git command, or None where it fails, as it does outside a repository."""
     done = _git(root, *arguments)
@@ -108,10 +178,4 @@ def gpu_model() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {name: version for name in VERSIONS if (version := version_of(name))}

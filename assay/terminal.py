@@ -89,7 +89,10 @@ def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdic
     for profile, result in results.items():
         known = result.provenance
         commit = (known.get("commit") or "")[:10] or known.get("no_commit") or "not recorded"
-        say(out, f"\n{profile}: {len(result.jobs)} jobs, {len(result.rows):,} rows, commit {commit}")
+        machine = known.get("gpu") or known.get("cpu") or "an unknown machine"
+        say(out, f"\n{profile}: {len(result.jobs)} jobs, {len(result.rows):,} rows, commit {commit}, on {machine}")
+        for name, counts in (known.get("differs") or {}).items():
+            say(out, f"  {name} differs: " + ", ".join(f"{value} ({jobs} jobs)" for value, jobs in counts.items()))
     out.print()
     print_verdicts(verdicts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import importlib
 import json
@@ -11,7 +12,7 @@ import time
 import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 
@@ -22,6 +23,7 @@ from assay.locks import locked, machine
 from assay.network import network_reason
 from assay.plain import printable
 from assay.processes import how_it_ended, set_threads, supervise, supervising
+from assay.provenance import version_of
 from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
 
 STATE = ".assay"
@@ -31,10 +33,16 @@ _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 @dataclass(frozen=True)
 class Code:
-    """The files that a job runs, and the hash of what they do."""
+    """The files that a job runs.
+
+    Attributes:
+        digest: of what they do.
+        ground: digest of all that can change a number: what they do, what they import, and the machine.
+    """
 
     files: tuple[Path, ...]
     digest: str
+    ground: str
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class Job:
     code: Code
     fingerprint: str
     claims: dict[str, str]
+    origin: dict[str, Any]
 
     @property
     def path(self) -> Path:
@@ -127,13 +136,13 @@ def work(job: Job) -> None:
                     start = time.monotonic()
                     code = supervise(_run_and_save, job, limit_s=job.timeout)
             except JobError as error:
-                save_ending(job, "failed", str(error), 0.0)
+                save_ending(job, found, "failed", str(error), 0.0)
                 return
             if code == RECORD_NOT_WRITTEN:
                 os._exit(code)
             if code != 0:
                 status, reason = fate(job, code)
-                save_ending(job, status, reason, time.monotonic() - start)
+                save_ending(job, found, status, reason, time.monotonic() - start)
     except RecordError as error:
         _not_written(error)
 
@@ -145,12 +154,12 @@ def fate(job: Job, code: int | None) -> tuple[Status, str]:
     return "killed", f"its process ended {how_it_ended(code)}"
 
 
-def save_ending(job: Job, status: Status, reason: str, duration_s: float) -> JobRecord:
-    """Record how a job ended that could not do so itself; what it has finished stays as it is."""
+def save_ending(job: Job, before: Outcome | None, status: Status, reason: str, duration_s: float) -> JobRecord:
+    """Record how a job ended that could not do so itself. What it has recorded since `before` stays as it is."""
     found = load_outcome(job)
-    if found is not None and found.finished:
+    if found is not None and (found.finished or found != before):
         return found.record
-    record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint, round(duration_s, 3), reason)
+    record = ended(job, status, duration_s, printable(reason))
     save_outcome(job, Outcome(record, [], [], [], job.claims))
     return record
 
@@ -172,7 +181,7 @@ def _run(job: Job) -> Outcome:
     start = time.perf_counter()
     cache, folder = job.root / STATE / "cache", job.root / "methods" / job.paper
     run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads, cache,
-              job.code.digest, folder)  # fmt: skip
+              job.code.ground, folder)  # fmt: skip
     status: Status = "done"
     reason = trace = None
     try:
@@ -189,9 +198,15 @@ def _run(job: Job) -> Outcome:
     except Exception as error:  # whatever an experiment raises is its finding, and stops no other job
         status, reason = "failed", printable(f"{type(error).__name__}: {error}")
         trace = printable(traceback.format_exc())
-    record = JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint,
-                       round(time.perf_counter() - start, 3), reason, trace)  # fmt: skip
+    record = ended(job, status, time.perf_counter() - start, reason, trace)
     return Outcome(record, run.rows, run.curves, run.artifacts, job.claims)
+
+
+def ended(job: Job, status: Status, duration_s: float, reason: str | None, trace: str | None = None) -> JobRecord:
+    """The record of a job that ends now, with what made it."""
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return JobRecord(job.experiment, job.dataset, job.seed, status, job.fingerprint, round(duration_s, 3), reason,
+                     trace, date, job.origin)  # fmt: skip
 
 
 def _experiment(job: Job) -> Experiment:
@@ -199,6 +214,11 @@ def _experiment(job: Job) -> Experiment:
     module = importlib.import_module(f"methods.{job.paper}.experiments")
     if hash_code(job.root, job.code.files) != job.code.digest:
         raise JobError("the code was edited while the run was under way; run the same command again")
+    planned = {name: version for name, version in job.origin["versions"].items() if name != "python"}
+    if (found := {name: version_of(name) for name in planned}) != planned:
+        changed = next(name for name in planned if found[name] != planned[name])
+        raise JobError(f"{changed} is {found[changed]} here and was {planned[changed]} when the run was planned; "
+                       "install the same version and run the same command again")  # fmt: skip
     return experiments_of(module)[job.experiment]
 
 

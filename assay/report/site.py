@@ -246,7 +246,13 @@ def provenance_text(result: Result) -> list[tuple[str, str]]:
         ("system", str(known.get("os") or "not recorded")),
         ("seeds", "0" if replicates <= 1 else f"0 to {replicates - 1}"),
         ("jobs", _jobs(result)),
+        *((f"{name} differs", _differs(counts)) for name, counts in (known.get("differs") or {}).items()),
     ]
+
+
+def _differs(counts: Mapping[str, int]) -> str:
+    """`2.4.6 (12 jobs), 2.5.0 (3 jobs)`."""
+    return ", ".join(f"{value} ({jobs} job{'s' * (jobs != 1)})" for value, jobs in counts.items())
 
 
 def _date(text: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -160,3 +161,22 @@ def timed_repro(checkout: Checkout) -> float:
     printed = repro(checkout)
     assert "Running stage" not in printed
     return time.perf_counter() - begin
+
+
+def test_a_second_checkout_that_shares_the_cache_measures_for_itself(tmp_path: Path) -> None:
+    """DVC's run cache would hand it the results of the first, as if they were its own."""
+    checkouts = [Checkout(tmp_path / name) for name in ("first", "second")]
+    for checkout in checkouts:
+        checkout.paper("one", LOGGED)
+        start(checkout)
+        checkout.write(".dvc/config.local", f"[cache]\n    dir = {tmp_path / 'cache'}\n")
+        assert "Running stage 'one'" in repro(checkout)
+        assert log(checkout, "one") == 3
+    result = checkouts[1].root / "results/quick/one.json"
+    shown = checkouts[1].assay("show", "one").stdout
+    assert f", on {json.loads(result.read_text())['provenance']['cpu']}" in shown
+    assert "Running stage" not in repro(checkouts[1])
+    result.unlink()
+    repro(checkouts[1])
+    assert result.exists()
+    assert log(checkouts[1], "one") == 3, "its own finished jobs are not run again"
