@@ -150,6 +150,11 @@ class Datasets(Strict):
 
 class Card(Strict):
     title: str
+    short: str = Field(
+        default="", max_length=32, description="what tables call the paper: 'DAGNN', 'Sheaf recommender'"
+    )
+    topic: Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")] = "other"
+    headline: tuple[_ID, ...] = Field(default=(), max_length=3, description="the claims that a reader asks for first")
     authors: str
     venue: str
     arxiv: Annotated[str, Field(pattern=r"^[0-9]{4}\.[0-9]{4,5}$|^[a-z-]+/[0-9]{7}$")] | None = None
@@ -166,6 +171,24 @@ class Card(Strict):
     search: dict[NAME, dict[NAME, tuple[Scalar, ...]]] = Field(default_factory=dict)
     slug: str = Field(default="", exclude=True)
     path: Path = Field(default=Path(), exclude=True)
+
+    @property
+    def name(self) -> str:
+        """What tables call the paper."""
+        return self.short or self.title
+
+    def headlines(self) -> list[str]:
+        """The claims that stand for the paper: those of `headline`, else the first that the paper makes."""
+        return list(self.headline) or [i for i, claim in self.claims.items() if claim.of == "paper"][:1]
+
+    @model_validator(mode="after")
+    def _headlines_are_claims_of_the_paper(self) -> Self:
+        for claim_id in self.headline:
+            if claim_id not in self.claims:
+                raise ValueError(f"headline: no claim '{claim_id}'; there are {', '.join(self.claims)}")
+            if self.claims[claim_id].of != "paper":
+                raise ValueError(f"headline: '{claim_id}' is a check of ours (of: ours), which no paper claims")
+        return self
 
     def experiments(self) -> list[str]:
         """The experiments that `experiments.py` beside the card declares, read without running it."""

@@ -141,9 +141,11 @@ def report() -> None:
 
     cards = _cards()
     results = {(slug, p): result for slug in cards for p in PROFILES if (result := _result(p, slug))}
+    known = importlib.import_module("datasets")
+    descriptions = {name: known.info(name).description for name in known.names()}
     found = [v for p in PROFILES for v in _judge(cards, p)]
-    with steps("report", 1 + len(cards)) as advance:
-        pages = write_site(cards, results, found, ROOT / "site", advance, problems.named)
+    with steps("report", len(cards)) as advance:
+        pages = write_site(cards, results, found, ROOT / "site", advance, problems.named, descriptions)
     say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
 
 

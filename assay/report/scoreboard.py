@@ -14,13 +14,14 @@ from assay.card import Card
 from assay.errors import RecordError
 from assay.record import write_atomically
 from assay.report.numbers import DASH, number
+from assay.report.overview import headlines, why_untested
 from assay.report.view import WEAK_SOURCES, ClaimView, apart, claim_views, counts, judged_by_interval
 from assay.verdict import VERDICTS, Verdict, expected_false
 
 MARKS = {"reproduced": "✓", "direction only": "↗", "inconclusive": "~", "contradicted": "✗", "untested": "○"}
 START, END = "<!-- scoreboard -->", "<!-- /scoreboard -->"
 COMMITTED = ("standard", "gpu")
-MOST_LINES = 40  # in README: beyond these it shows one claim of each paper
+MOST_PARTS = 3  # of one claim in a cell
 
 
 def write_scoreboard(root: Path, cards: Mapping[str, Card], verdicts: Iterable[Verdict]) -> None:
@@ -84,29 +85,24 @@ def _board(views: list[ClaimView], said: str) -> list[str]:
 
 
 def readme_block(views: list[ClaimView]) -> str:
-    """A short table of the papers' judged claims, for the front page; our own checks are counted below it."""
+    """The headline claims of each paper: what is reported and what was measured here; the counts of all below it."""
     claims, own = apart(views)
-    shown = [view for view in claims if view.lead.word != "untested"]
-    lines = [summary(claims), ""]
-    after = ["", f"Apart from these, {summary_of_own(own)}"] if own else []
-    if not shown:
-        return "\n".join(
-            [*lines, "No committed result yet: `assay run SLUG --profile standard` makes one.", *after, ""]
-        )
-    if len(shown) > MOST_LINES:
-        shown = list({view.card.slug: view for view in reversed(shown)}.values())[::-1]
-        lines += ["The first judged claim of each paper; [all of them](results/README.md).", ""]
     rows = [
         [
-            link(view.card.title, f"methods/{view.card.slug}/"),
+            link(view.card.name, f"methods/{view.card.slug}/"),
             plain(view.claim.says),
             reported(view),
-            ours(view),
+            plain(why_untested(view)) or ours(view),
             verdict(view),
         ]
-        for view in shown
+        for view in headlines(views)
     ]
-    return "\n".join([*lines, *table(("paper", "claim", "reported", "ours [95%]", "verdict"), rows), *after, ""])
+    lines = table(("paper", "headline claim", "reported", "ours [95%]", "verdict"), rows) if rows else []
+    said = [f"{summary(claims)[:-1]}: [all of them](results/README.md)."] if claims else [summary(claims)]
+    said += [f"Apart from these, {summary_of_own(own)}"] if own else []
+    if all(view.lead.word == "untested" for view in claims):
+        said.append("No committed result yet: `assay run SLUG --profile standard` makes one.")
+    return "\n".join([*lines, "", *said, ""])
 
 
 def summary(views: list[ClaimView]) -> str:
@@ -159,7 +155,8 @@ def ours(view: ClaimView) -> str:
     """Estimate and interval; those of each part where a claim has several."""
     shown = view.lead.parts or (view.lead,)
     texts = [part.estimate + (f" [{part.interval}]" if part.interval else "") for part in shown if part.estimate]
-    return plain("; ".join(texts)) or DASH
+    more = [f"and {len(texts) - MOST_PARTS} more"] if len(texts) > MOST_PARTS else []
+    return plain("; ".join(texts[:MOST_PARTS] + more)) or DASH
 
 
 def verdict(view: ClaimView) -> str:

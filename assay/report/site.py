@@ -1,4 +1,4 @@
-"""The static site: a scoreboard of all claims and a page for each paper, readable offline and without a script.
+"""The static site: headlines first, then all claims, a page for each paper, topic and data set; readable offline.
 
 Every page carries its style, script and pictures in itself, and a policy that forbids it any request.
 """
@@ -20,12 +20,13 @@ from markupsafe import Markup
 from assay.card import PROFILES, SLUG, Card, Profile
 from assay.errors import RecordError
 from assay.record import Result, write_atomically
+from assay.report import overview
 from assay.report import view as views_of
 from assay.report.figures import Drawing, draw, key_dashes, key_shape, where_text
 from assay.report.numbers import MINUS, byte_text, duration_text, number
 from assay.report.tables import Summary, Table, measurement_tables, scalar_text
 from assay.report.view import ClaimView, claim_views
-from assay.verdict import VERDICTS, Verdict, expected_false
+from assay.verdict import Verdict, expected_false
 
 HERE = Path(__file__).resolve().parent
 MEANINGS = {
@@ -60,31 +61,53 @@ def write_site(
     out_dir: Path,
     advance: Callable[[], None] = lambda: None,
     guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
+    descriptions: Mapping[str, str] | None = None,
 ) -> int:
-    """Write `index.html` and `papers/<slug>.html` under `out_dir`; the number of pages. `advance` is called after each.
+    """Write the pages under `out_dir`; how many there are. `advance` is called after each paper's.
 
-    Each paper's page is made inside `guard(slug)`, which may keep its error from the other pages.
-    The same arguments give the same bytes. Raises RecordError where a slug cannot be a file's name.
+    The same arguments give the same bytes.
+
+    Args:
+        guard: each page of a paper or a data set is made inside `guard(name)`, which may keep its error from the rest.
+        descriptions: a sentence about each data set, by name.
+
+    Raises:
+        RecordError: a slug cannot be a file's name.
     """
     for slug in cards:
         if not SLUG.fullmatch(slug):
             raise RecordError(f"{slug!r} cannot name a page: a paper's folder is named like 'pres' or 'dc_gan'")
     pages = _Pages(_latest(results.values()))
     views = claim_views(cards.values(), verdicts)
-    write_atomically(out_dir / "index.html", pages.index(cards, results, views))
-    advance()
-    written = 1
+    data = overview.by_dataset(results, views)
+    topics = overview.by_topic(cards.values())
+    written = {"index.html", "claims.html"}
+    write_atomically(out_dir / "index.html", pages.index(cards, results, views, topics, list(data)))
+    write_atomically(out_dir / "claims.html", pages.claims(cards, views))
+    for topic, members in topics.items():
+        written.add(f"topics/{overview.file_of(topic)}.html")
+        text = pages.topic(topic, members, views, data)
+        write_atomically(out_dir / "topics" / f"{overview.file_of(topic)}.html", text)
+    for name, papers in data.items():
+        with guard(f"the page of {name}"):
+            write_atomically(
+                out_dir / "data" / f"{name}.html", pages.data(name, papers, (descriptions or {}).get(name, ""))
+            )
+            written.add(f"data/{name}.html")
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
+        measured_on = [name for name, papers in data.items() if any(paper.card.slug == slug for paper in papers)]
         with guard(f"the page of {slug}"):
-            write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs))
-            written += 1
+            write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs, measured_on))
+            written.add(f"papers/{slug}.html")
         advance()
-    for page in (out_dir / "papers").glob("*.html"):
-        if page.stem not in cards:  # of a paper that is gone
-            page.unlink()
-    return written
+    kept = {*written, *(f"papers/{slug}.html" for slug in cards)}
+    for folder in ("papers", "topics", "data"):
+        for path in (out_dir / folder).glob("*.html"):
+            if f"{folder}/{path.name}" not in kept:  # of what is gone
+                path.unlink()
+    return len(written)
 
 
 class _Pages:
@@ -92,7 +115,6 @@ class _Pages:
 
     def __init__(self, latest: str) -> None:
         self._style = _compact_style(HERE / "static" / "site.css")
-        self._script = Markup((HERE / "static" / "scoreboard.js").read_text(encoding="utf-8"))
         self._templates = environment()
         self._templates.globals.update(
             style=self._style, icon=_ICON, latest=latest, tones=views_of.TONES, weak_sources=views_of.WEAK_SOURCES,
@@ -100,28 +122,56 @@ class _Pages:
         )  # fmt: skip
 
     def index(
-        self, cards: Mapping[str, Card], results: Mapping[tuple[str, Profile], Result], views: list[ClaimView]
-    ) -> str:
+        self, cards: Mapping[str, Card], results: Mapping[tuple[str, Profile], Result], views: list[ClaimView],
+        topics: dict[str, list[Card]], data_names: list[str],
+    ) -> str:  # fmt: skip
+        """Headlines by topic. Counts are those of the papers' claims; our own checks are counted apart."""
         claims, own = views_of.apart(views)
         counts = views_of.counts(claims)
         small = views_of.counts(view for view in claims if view.lead.small)
         tested = views_of.judged_by_interval(claims)
-        papers = [
-            {"slug": slug, "title": card.title, "views": [view for view in views if view.card.slug == slug]}
-            for slug, card in cards.items()
-        ]
-        shown = {view.lead.profile for view in views}
+        headline: dict[str, list[ClaimView]] = {slug: [] for slug in cards}
+        for view in overview.headlines(views):
+            headline[view.card.slug].append(view)
+        words = {slug: overview.words_of([view for view in claims if view.card.slug == slug]) for slug in cards}
+        script = _script("find.js")
         return self._templates.get_template("index.html").render(
-            policy=self._policy(self._script), script=self._script, home="", here="index", views=views, papers=papers,
-            claims=claims, own=own, own_counts=views_of.counts(own), counts=counts, small_counts=small,
-            small=sum(small.values()), shares=_shares(counts, small),
+            policy=self._policy(script), script=script, home="", here="index", cards=cards, claims=claims, own=own,
+            topics=topics, headline=headline, words=words, data_names=data_names,
+            counts=counts, own_counts=views_of.counts(own),
+            small_counts=small, small=sum(small.values()), shares=_shares(counts, small),
             tested=tested, expected=number(float(f"{expected_false(tested):.2g}")), false_rate=expected_false(1),
             any_result=bool(results),
-            profiles=[profile for profile in PROFILES if profile in shown],
-            place={word: place for place, word in enumerate(VERDICTS)},
         )  # fmt: skip
 
-    def paper(self, card: Card, views: list[ClaimView], results: list[Result]) -> str:
+    def claims(self, cards: Mapping[str, Card], views: list[ClaimView]) -> str:
+        """Every claim and check, collapsed by paper."""
+        claims, own = views_of.apart(views)
+        shown, script = {view.lead.profile for view in views}, _script("claims.js")
+        return self._templates.get_template("all.html").render(
+            policy=self._policy(script), script=script, home="", here="claims", views=views, claims=claims, own=own,
+            papers=_papers(sorted(cards.values(), key=lambda card: card.name.lower()), views),
+            all_counts=views_of.counts(views), profiles=[profile for profile in PROFILES if profile in shown],
+        )  # fmt: skip
+
+    def topic(
+        self, topic: str, members: list[Card], views: list[ClaimView], data: Mapping[str, list[overview.OnData]]
+    ) -> str:
+        """The papers of one topic side by side, with the claims that they make."""
+        slugs = {card.slug for card in members}
+        names = [name for name, papers in data.items() if any(paper.card.slug in slugs for paper in papers)]
+        return self._templates.get_template("topic.html").render(
+            policy=self._policy(None), home="../", here="topic", topic=topic, data_names=names,
+            papers=_papers(members, views_of.apart(views)[0]),
+        )  # fmt: skip
+
+    def data(self, name: str, papers: list[overview.OnData], description: str) -> str:
+        """One data set: the claims that rest on it and what methods reach there, paper by paper."""
+        return self._templates.get_template("data.html").render(
+            policy=self._policy(None), home="../", here="data", name=name, papers=papers, description=description
+        )
+
+    def paper(self, card: Card, views: list[ClaimView], results: list[Result], measured_on: list[str]) -> str:
         """`results` largest profile first: figures are drawn from the first that holds their measurements."""
         runs = [_run(card, result) for result in results]
         ran = {result.profile for result in results}
@@ -133,6 +183,7 @@ class _Pages:
         ]  # fmt: skip
         return self._templates.get_template("paper.html").render(
             policy=self._policy(None), home="../", here="paper", card=card, views=views, apart=views_of.apart(views),
+            headlines=overview.headlines(views), exports=overview.exports(card), measured_on=measured_on,
             runs=runs, ours=ours,
             links=links_of(card), drawings=_drawings(card, results),
             failures=[(result, job) for result in results for job in result.failures()],
@@ -159,8 +210,17 @@ def environment() -> Environment:
     templates.filters.update(
         number=number, q_value=q_value, sentence=sentence, dashes=key_dashes, shape=key_shape,
         caption=caption_of, paragraphs=paragraphs, common_note=common_note, missing_reasons=missing_reasons,
+        file_of=overview.file_of, why_untested=overview.why_untested,
     )  # fmt: skip
     return templates
+
+
+def _papers(cards: Iterable[Card], views: list[ClaimView]) -> list[dict[str, Any]]:
+    return [{"card": card, "views": [view for view in views if view.card.slug == card.slug]} for card in cards]
+
+
+def _script(name: str) -> Markup:
+    return Markup((HERE / "static" / name).read_text(encoding="utf-8"))
 
 
 def _compact_style(path: Path) -> Markup:

@@ -14,6 +14,9 @@ from assay.verdict import Verdict, judge
 
 PRES = """
 title: "PRES: Toward Scalable Memory-Based Dynamic Graph Neural Networks"
+short: PRES
+topic: dynamic graphs
+headline: [batch-4x-no-loss, speedup-3p4]
 authors: Su, Zou, Wu
 venue: ICLR 2024
 arxiv: "2402.04284"
@@ -116,6 +119,8 @@ figures:
 
 DAGNN = """
 title: Towards Deeper Graph Neural Networks
+short: DAGNN
+topic: graph networks
 authors: Liu, Gao, Ji
 venue: KDD 2020
 arxiv: "2007.09296"
@@ -332,7 +337,8 @@ def hostile() -> Example:
         for by in ("method", bad) for kind in ("line", "bars") for label in ("", bad)
     )  # fmt: skip
     card = Card.model_construct(
-        title=bad, authors=bad, venue=bad, arxiv=bad, url="javascript:window.owned=1", code="javascript:window.owned=1",
+        title=bad, short=bad, topic=bad, headline=(), authors=bad, venue=bad, arxiv=bad,
+        url="javascript:window.owned=1", code="javascript:window.owned=1",
         idea=bad, setting_of_paper=bad, setting_of_ours=dict.fromkeys(PROFILES, bad), methods={bad: bad, "b": bad},
         datasets=Datasets.model_construct(quick=(bad,), standard=(bad,), gpu=(bad,)), reported={bad: reported},
         claims={bad: claim.model_copy(update={"reported": bad}), f"{bad} ": parts}, figures=figures, slug="hostile",

@@ -1,0 +1,133 @@
+"""What puts papers side by side: their headline claims, their topics, and the data sets that they share."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from assay.card import PROFILES, SLUG, Card, Profile
+from assay.record import Result, Row
+from assay.report.tables import Table, measurement_tables
+from assay.report.view import ClaimView
+
+NEEDS_GPU = "needs a GPU"
+
+
+def headlines(views: Iterable[ClaimView]) -> list[ClaimView]:
+    """The claims that stand for their papers, in the order of the cards' headlines."""
+    found = {(view.card.slug, view.id): view for view in views}
+    cards = {view.card.slug: view.card for view in found.values()}
+    return [found[slug, claim] for slug, card in cards.items() for claim in card.headlines() if (slug, claim) in found]
+
+
+def why_untested(view: ClaimView) -> str:
+    """In a few words, for a table: what it would take."""
+    if view.lead.word != "untested":
+        return ""
+    if view.claim.untested is None and set(view.claim.profiles) == {"gpu"}:
+        return NEEDS_GPU
+    first = re.split(r"[;.:](?:\s|$)", view.lead.reason)[0]
+    return first if len(first) <= 60 else first[:57].rsplit(" ", 1)[0] + " …"
+
+
+def exports(card: Card) -> list[str]:
+    """The names that `methods.<slug>` exports, read from its `__init__.py` without running it."""
+    file = card.path.parent / "__init__.py"
+    if not card.path.name or not file.is_file():  # a card made in memory has no folder
+        return []
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["__all__"]:
+            return [str(name) for name in ast.literal_eval(node.value)]
+    return []
+
+
+def by_topic(cards: Iterable[Card]) -> dict[str, list[Card]]:
+    """Topics by name, each with its papers by name."""
+    found: dict[str, list[Card]] = {}
+    for card in sorted(cards, key=lambda card: (card.topic, card.name.lower())):
+        found.setdefault(card.topic, []).append(card)
+    return found
+
+
+def file_of(topic: str) -> str:
+    """The page of a topic: `graph networks` -> `graph-networks`."""
+    return re.sub(r"[^a-z0-9]+", "-", topic.lower()).strip("-")
+
+
+def squashed(text: str) -> str:
+    """Text as it is searched: `3.4 ×` is found by `3.4x`, `over-smoothing` by `oversmoothing`."""
+    return re.sub(r"[\s\u00ad\u2010-\u2015-]+", "", text.lower().replace("\N{MULTIPLICATION SIGN}", "x"))
+
+
+def words_of(views: Sequence[ClaimView]) -> str:
+    """Every word of these claims once, as it is searched, so that a short table finds what long pages say."""
+    found: dict[str, None] = {}
+    for view in views:
+        card, claim = view.card, view.claim
+        text = " ".join((card.slug, card.name, card.title, card.authors, card.venue, card.topic, card.idea, view.id,
+                         claim.says, claim.paper_says, *card.methods, *card.datasets.names()))  # fmt: skip
+        found |= dict.fromkeys(squashed(word).strip(".,;:()[]'\"") for word in text.split())
+        found |= dict.fromkeys((squashed(view.reported_text), squashed(view.lead.estimate)))
+    return " ".join(word for word in found if len(word) > 1)
+
+
+@dataclass(frozen=True)
+class OnData:
+    """A paper on one data set: its claims that rest on it, and what its methods measured there."""
+
+    card: Card
+    views: list[ClaimView]
+    profile: Profile
+    tables: list[Table]
+
+
+def by_dataset(
+    results: Mapping[tuple[str, Profile], Result], views: Sequence[ClaimView]
+) -> dict[str, list[OnData]]:  # fmt: skip
+    """Data sets that anything was measured on, each with its papers, by the largest profile that has it.
+
+    A name that is none of a data set, as a damaged result may hold, has no page.
+    """
+    found: dict[str, list[OnData]] = {}
+    cards = {view.card.slug: view.card for view in views}
+    for slug, card in cards.items():
+        own = [view for view in views if view.card.slug == slug]
+        seen: set[str] = set()
+        for profile in reversed(PROFILES):
+            result = results.get((slug, profile))
+            names = dict.fromkeys(str(row.setting["dataset"]) for row in result.rows if "dataset" in row.setting) \
+                if result else {}  # fmt: skip
+            for name in names:
+                if name not in seen and SLUG.fullmatch(name) and result is not None:
+                    seen.add(name)
+                    found.setdefault(name, []).append(_on_data(card, own, profile, result, name))
+    return dict(sorted(found.items()))
+
+
+def _on_data(card: Card, views: list[ClaimView], profile: Profile, result: Result, name: str) -> OnData:
+    rows = [row for row in result.rows if row.setting.get("dataset") == name]
+    measured = {(row.experiment, row.metric) for row in rows}
+    judged: dict[tuple[str, str], None] = {}
+    chosen = []
+    for view in views:
+        here = {key for key in _judged(view, name) if key in measured}
+        if here:
+            chosen.append(view)
+            judged |= dict.fromkeys(sorted(here))
+    return OnData(card, chosen, profile, measurement_tables(_of(rows, judged), list(card.methods)))
+
+
+def _judged(view: ClaimView, name: str) -> set[tuple[str, str]]:
+    """(experiment, metric) of what a claim judges, unless it is about another data set."""
+    found = set()
+    for test in view.claim.tests():
+        if view.claim.untested is None and test.where.get("dataset", name) == name and test.experiment:
+            metrics = {atom.metric or test.metric for atom in test.expression().atoms()}
+            found |= {(test.experiment, metric) for metric in metrics if metric}
+    return found
+
+
+def _of(rows: Iterable[Row], judged: Mapping[tuple[str, str], None]) -> list[Row]:
+    return [row for row in rows if (row.experiment, row.metric) in judged]
