@@ -17,7 +17,7 @@ def result_of(data: dict[str, Any]) -> Result:
         if not isinstance(data.get(name, [] if name in LISTS else None), kinds):
             raise ValueError(f"{name} is {reprlib.repr(data.get(name))}, not {kinds[0].__name__}")
     for experiment, n in data["replicates"].items():
-        if type(n) is not int or n < 1:
+        if type(n) is not int or not 1 <= n <= MOST_REPLICATES:
             raise ValueError(f"replicates.{experiment} is {reprlib.repr(n)}, no number of replicates")
     for experiment, parameters in data["parameters"].items():
         names = parameters.get("datasets", []) if isinstance(parameters, dict) else None
@@ -26,6 +26,8 @@ def result_of(data: dict[str, Any]) -> Result:
     for name, wanted in _OF_PROVENANCE.items():
         if type(found := data["provenance"].get(name)) not in wanted:
             raise ValueError(f"provenance.{name} is {reprlib.repr(found)}, not {wanted[0].__name__}")
+        if type(found) in (int, float) and not _is_finite(found):
+            raise ValueError(f"provenance.{name} is {reprlib.repr(found)}, which is not finite")
     origins = data.pop("origins", [])
     lists: dict[str, list[Any]] = {}
     for name, kind in LISTS.items():
@@ -35,6 +37,13 @@ def result_of(data: dict[str, Any]) -> Result:
         if name == "rows":
             items = [row for index, line in enumerate(items) for row in _unfolded(line, f"rows[{index}]")]
         lists[name] = items if name == "rows" else [_made(kind, item, f"{name}[{i}]") for i, item in enumerate(items)]
+    for index, curve in enumerate(lists["curves"]):
+        _check_curve(curve, f"curves[{index}]")
+    for index, artifact in enumerate(lists["artifacts"]):
+        _check_setting(artifact.setting, f"artifacts[{index}]")
+    for index, job in enumerate(lists["jobs"]):
+        if abs(job.seed) > MOST_REPLICATES or not _is_finite(job.duration_s):
+            raise ValueError(f"jobs[{index}] has seed {job.seed!r:.40} and duration_s {job.duration_s!r:.40}")
     if unknown := data.keys() - _FORMS[Result][0].keys():
         raise ValueError(f"has an unknown field {min(unknown)!r}")
     return Result(**data | lists)
@@ -79,11 +88,39 @@ def _unfolded(line: Any, where: str) -> list[Row]:
         first = _made(Row, rest | {"value": None, "repeat": 0}, where)
         rows = [_with(first, value, repeat) for repeat, value in enumerate(values)]
     for row in rows:
-        if row.value is not None and not math.isfinite(row.value):
-            raise ValueError(f"{where}.value is {row.value}, which is not finite")
+        if row.value is not None and not _is_finite(row.value):
+            raise ValueError(f"{where}.value is {reprlib.repr(row.value)}, which is not finite")
+    if rows:
+        _check_setting(rows[0].setting, where)
+        if abs(rows[0].seed) > MOST_REPLICATES:
+            raise ValueError(f"{where}.seed is {reprlib.repr(rows[0].seed)}, no replicate")
     if rows and rows[0].evidence not in EVIDENCE:
         raise ValueError(f"{where}.evidence is {reprlib.repr(rows[0].evidence)}, not {', '.join(EVIDENCE)}")
     return rows
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond every float
+        return False
+
+
+def _check_setting(setting: dict[str, Any], where: str) -> None:
+    for knob, value in setting.items():
+        if type(value) in (int, float) and not _is_finite(value):
+            raise ValueError(f"{where}.setting.{knob} is {reprlib.repr(value)}, which is not finite")
+
+
+def _check_curve(curve: Curve, where: str) -> None:
+    """Numbers along x, and as many along y, some of which may be missing."""
+    for name, values in (("x", curve.x), ("y", [y for y in curve.y if y is not None])):
+        for value in values:
+            if type(value) not in (int, float) or not _is_finite(value):
+                raise ValueError(f"{where}.{name} holds {reprlib.repr(value)}, no finite number")
+    if len(curve.x) != len(curve.y):
+        raise ValueError(f"{where} has {len(curve.x)} x and {len(curve.y)} y")
+    _check_setting(curve.setting, where)
 
 
 def _with(row: Row, value: float, repeat: int) -> Row:
@@ -122,6 +159,7 @@ def _types(hint: Any) -> tuple[type, ...]:
     return (float, int) if kind is float else (kind,)
 
 
+MOST_REPLICATES = 1_000_000
 _SCALARS = frozenset({bool, int, float, str})
 _SEEN: set[tuple[Any, ...]] = set()
 _FORMS = {kind: _form(kind) for kind in (Row, Curve, Artifact, JobRecord, Result)}
@@ -129,4 +167,5 @@ _OF_PROVENANCE: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("commit", "date", "cpu", "gpu", "os"), (str, type(None))),
     **dict.fromkeys(("duration_s", "cores", "memory_bytes"), (int, float, type(None))),
     **dict.fromkeys(("versions", "differs"), (dict, type(None))),
+    "dirty": (bool, type(None)),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import zlib
 from collections.abc import Callable
+from zipfile import BadZipFile
 
 import matplotlib
 import numpy as np
@@ -34,9 +36,12 @@ def samples_of(artifact: Artifact, kind: str) -> np.ndarray:
         RecordError: the artifact has no array `points` or `images` of that form.
     """
     name, axes = {"scatter": ("points", 2), "images": ("images", 3)}[kind]
-    with np.load(io.BytesIO(base64.b64decode(artifact.npz_base64)), allow_pickle=False) as arrays:
-        found: np.ndarray = arrays[name] if name in arrays.files else np.empty(0)
-    fits = found.ndim == axes and found.size > 0 and np.isfinite(found).all()
+    try:
+        with np.load(io.BytesIO(base64.b64decode(artifact.npz_base64)), allow_pickle=False) as arrays:
+            found: np.ndarray = arrays[name] if name in arrays.files else np.empty(0)
+        fits = found.ndim == axes and found.size > 0 and np.isfinite(found).all()
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:  # damaged
+        raise RecordError(f"artifact {artifact.name!r} of {artifact.experiment} cannot be read: {error}") from error
     if not fits or (kind == "scatter" and found.shape[1] != 2):
         form = "(n, 2)" if kind == "scatter" else "(n, height, width)"
         raise RecordError(
