@@ -182,12 +182,12 @@ def limit_parts(adjacency: SparseMatrix) -> tuple[Tensor, Tensor]:
 
 
 def mean_adjacency(edge_index: Tensor, num_nodes: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """D^-1 A with D the row sums of A, without self loops: the mean over neighbours of GraphSAGE.
+    """D^-1 A with D the row sums of A: the mean over neighbours of GraphSAGE.
 
-    The row of a vertex without neighbours is zero, others sum to 1. Arguments and result as for
-    `normalized_adjacency`.
+    A vertex with a self loop is a neighbour of its own, as in torch-geometric's SAGEConv. The row of a vertex without
+    neighbours is zero, others sum to 1. Arguments and result as for `normalized_adjacency`.
     """
-    (source, target), _ = remove_self_loops(checked_edge_index(edge_index, num_nodes))
+    source, target = checked_edge_index(edge_index, num_nodes)
     degree = torch.bincount(target, minlength=num_nodes).to(torch.promote_types(dtype, torch.float32))
     return _csr(target, source, degree.reciprocal()[target].to(dtype), num_nodes)
 
