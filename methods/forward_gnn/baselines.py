@@ -29,9 +29,9 @@ from torch_geometric.nn import GAT, GraphSAGE
 
 from methods.forward_gnn.forward_gnn import link_with_virtual_nodes
 from methods.forward_gnn.layers import HEADS, Block, Conv, Features, ForwardLayer, Operator, sparse_or_dense, stack_rows
-from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, nodes_of, train, update
+from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train, update
 from methods.shared.gcn import GCN
-from methods.shared.graph import propagation
+from methods.shared.graph import node_ids, propagation
 
 THETA = 2.0
 Graph = tuple[Features, Operator]  # features (n, F) and what the convolution reads of the arcs
@@ -63,13 +63,13 @@ def network_inputs(data: Data, conv: Conv) -> Inputs:
 def fit_backprop(model: nn.Module, inputs: Inputs, data: Data, protocol: Protocol = PAPER) -> Training:
     """Train the whole network on cross-entropy; the best validation accuracy is kept."""
     loss, optimizer = backprop_loss(model, inputs, data), protocol.optimizer(model)
-    val = nodes_of(data.val_mask)
+    val = node_ids(data.val_mask, data.num_nodes, "val_mask")
     return train(model, lambda: update(optimizer, loss()), lambda: accuracy(model(*inputs)[val], data.y[val]), protocol)
 
 
 def backprop_loss(model: nn.Module, inputs: Inputs, data: Data) -> Callable[[], Tensor]:
     """The loss of the whole network on the training nodes, as a function of its parameters."""
-    nodes = nodes_of(data.train_mask)
+    nodes = node_ids(data.train_mask, data.num_nodes, "train_mask")
     return lambda: F.cross_entropy(model(*inputs)[nodes], data.y[nodes])
 
 
@@ -102,7 +102,7 @@ class ForwardForward(nn.Module, ABC):
 
     def graphs_to_train_on(self, data: Data) -> list[Graph]:
         """The positive graph, and the C - 1 negative ones: each gives every training node another wrong class."""
-        nodes = nodes_of(data.train_mask)
+        nodes = node_ids(data.train_mask, data.num_nodes, "train_mask")
         shuffled = torch.rand(len(nodes), self.num_classes, device=nodes.device)
         shuffled.scatter_(1, data.y[nodes].unsqueeze(1), -1.0)  # the true class comes first
         return [self.graph(data, nodes, classes) for classes in shuffled.argsort(dim=1).T]
@@ -117,7 +117,10 @@ class ForwardForward(nn.Module, ABC):
 
     def fit(self, data: Data, protocol: Protocol = PAPER) -> list[Training]:
         """Train the layers one after the other; see `ForwardGNN.fit`."""
-        nodes, val = nodes_of(data.train_mask), nodes_of(data.val_mask)
+        nodes, val = (
+            node_ids(data.train_mask, data.num_nodes, "train_mask"),
+            node_ids(data.val_mask, data.num_nodes, "val_mask"),
+        )
         graphs, history = self.graphs_to_train_on(data), []
         of_classes = self.graphs_to_predict_with(data, nodes, val)
         goodness = torch.zeros(len(val), self.num_classes, device=nodes.device)

@@ -25,11 +25,12 @@ from methods.forward_gnn.baselines import (
 )
 from methods.forward_gnn.forward_gnn import ForwardGNN, class_logits, local_loss, single_forward_step
 from methods.forward_gnn.layers import Conv
-from methods.forward_gnn.link_prediction import LinkForwardGNN, fit_backprop_links, link_logits, roc_auc
+from methods.forward_gnn.link_prediction import LinkForwardGNN, fit_backprop_links, link_logits, redraw_negatives
 from methods.forward_gnn.plain import PlainSingleForward
 from methods.forward_gnn.top_down import Top2Input, Top2Loss
-from methods.forward_gnn.training import FOLDS, PAPER, Protocol, Training, accuracy, nodes_of, published_split, update
+from methods.forward_gnn.training import FOLDS, PAPER, Protocol, Training, accuracy, published_split, update
 from methods.shared.graph import load_graph
+from methods.shared.metrics import roc_auc
 
 WIDTH = 128
 EDGE_SPLIT_SEED, EDGE_VAL, EDGE_TEST = 101, 0.16, 0.2
@@ -143,7 +144,7 @@ def forward_forward(run: Run, layers: int, lr: float, epochs: int, validate_ever
             model = single_forward(data, layers, linked=linked)
             model.fit(data, protocol)
             m.record("accuracy", _accuracy(model(data), data), unit="%")
-    labelled, evaluated = nodes_of(data.train_mask | data.val_mask), nodes_of(data.test_mask)
+    labelled, evaluated = (mask.nonzero().squeeze(1) for mask in (data.train_mask | data.val_mask, data.test_mask))
     for name, kind in FORWARD_FORWARD.items():
         with run.method(name, layers=layers) as m:
             model = kind(data.num_features, WIDTH, layers, num_classes=num_classes_of(data)).to(run.device)
@@ -154,7 +155,7 @@ def forward_forward(run: Run, layers: int, lr: float, epochs: int, validate_ever
 
 
 def _curve_of(m: MethodRows, training: Training) -> None:
-    m.curve("val_accuracy", x=training.validated, y=[100 * v for v in training.validation], x_name="epoch", unit="%")
+    m.curve("val_accuracy", x=training.validated, y=[100 * v for v in training.score], x_name="epoch", unit="%")
 
 
 @experiment(
@@ -189,20 +190,25 @@ def link_prediction(run: Run, lr: float, sf_epochs: int, bp_epochs: int) -> None
     with run.method("sf", layers=2) as m:
         model = LinkForwardGNN(train_data.num_features, WIDTH, 2).to(run.device)
         model.fit(train_data, val_data, Protocol(lr=lr, epochs=sf_epochs))
-        m["auc"] = roc_auc(model.predict(test_data), test_data.edge_label)
+        m["auc"] = roc_auc(test_data.edge_label, model.predict(test_data))
     with run.method("bp", layers=2) as m:
         network = backprop_network(train_data.num_features, WIDTH, 2, WIDTH, "gcn").to(run.device)
         fit_backprop_links(network, train_data, val_data, "gcn", Protocol(lr=lr, epochs=bp_epochs))
         z = scores_of(network, network_inputs(test_data, "gcn"))
-        m["auc"] = roc_auc(link_logits(z, test_data.edge_label_index), test_data.edge_label)
+        m["auc"] = roc_auc(test_data.edge_label, link_logits(z, test_data.edge_label_index))
 
 
 def split_edges(data: Data, split: int) -> tuple[Data, Data, Data]:
-    """64/16/20 of the edges and as many pairs that are none, drawn as the authors do (seed 101 times the split)."""
+    """64/16/20 of the edges and as many pairs that are none, drawn as the authors do (seed 101 times the split).
+
+    But for the negatives of training: theirs are no edges of the whole graph, the test's included.
+    """
     seed_everything(EDGE_SPLIT_SEED * split)
     device, draw = data.x.device, RandomLinkSplit(num_val=EDGE_VAL, num_test=EDGE_TEST, is_undirected=True)
     parts = draw(data.cpu())  # a GPU would draw others
-    return tuple(part.to(device) for part in parts)
+    train_data, *others = parts
+    train_data = redraw_negatives(train_data, torch.Generator().manual_seed(EDGE_SPLIT_SEED * split))
+    return tuple(part.to(device) for part in (train_data, *others))
 
 
 @experiment(
@@ -320,7 +326,7 @@ def epoch_time(run: Run, pairs: int) -> None:
     model = single_forward(data, 1)
     graph, (layer,) = model.augment(data), model.layers
     contenders = {"sf": single_forward_step(layer, graph.h, graph, model.num_classes, PAPER.optimizer(layer))}
-    nodes = nodes_of(data.train_mask)
+    nodes = data.train_mask.nonzero().squeeze(1)
     for name, kind in FORWARD_FORWARD.items():
         other = kind(data.num_features, WIDTH, 1, num_classes=model.num_classes).to(run.device)
         graphs, (layer,) = other.graphs_to_train_on(data), other.layers

@@ -26,16 +26,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from methods.forward_gnn.layers import Block, Conv, ForwardLayer, Operator, sparse_or_dense, stack_rows
-from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, nodes_of, train, update
+from methods.forward_gnn.layers import Block, Conv, ForwardLayer, Operator, features_of, stack_rows
+from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train, update
+from methods.shared.checks import check_sizes
+from methods.shared.graph import checked_edge_index, node_ids
+from methods.shared.metrics import require_finite
 
 
 class ForwardGNN(nn.Module):
     """Single forward (SF).
 
-    `model.fit(data)` trains on a torch-geometric `Data` with x, edge_index, y, train_mask and val_mask; then
-    `model(data)` gives the votes (N, C) and `model.predict(data)` the classes (N,). The labels of the training nodes
-    are part of the input, as links; validation labels are read for early stopping only, test labels never.
+    `model.fit(data)` trains on a torch-geometric `Data` with x, edge_index, y, train_mask and val_mask (masks of bool,
+    or node ids); then `model(data)` gives the votes (N, C) and `model.predict(data)` the classes (N,). The labels of
+    the training nodes are part of the input, as links; validation labels are read for early stopping only, test labels
+    never.
 
     Args:
         in_channels: F.
@@ -44,6 +48,9 @@ class ForwardGNN(nn.Module):
         num_classes: C.
         conv: "gcn", "sage" or "gat".
         linked: link training nodes with virtual nodes; False leaves these alone (an ablation).
+
+    Raises:
+        TypeError, ValueError: a size that is no whole number or out of range, a convolution of another name.
     """
 
     def __init__(
@@ -51,6 +58,8 @@ class ForwardGNN(nn.Module):
         conv: Conv = "gcn", linked: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
+        check_sizes("ForwardGNN", in_channels=in_channels, hidden_channels=hidden_channels, num_classes=num_classes)
+        check_sizes("ForwardGNN", num_layers=num_layers)
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.layers = nn.ModuleList(ForwardLayer(a, b, conv) for a, b in pairwise(widths))
         self.num_classes, self.linked = num_classes, linked
@@ -63,17 +72,39 @@ class ForwardGNN(nn.Module):
             layer.reset_parameters()
 
     def augment(self, data: Data) -> AugmentedGraph:
-        """The graph with its virtual nodes. `data` may be one already: fit and predict take either."""
+        """The graph with its virtual nodes. `data` may be one already: fit and predict take either.
+
+        Raises:
+            TypeError, ValueError, IndexError: features, arcs, classes or masks are none of such a graph.
+        """
         if isinstance(data, AugmentedGraph):
             return data
-        train_nodes = nodes_of(data.train_mask)
+        n, layer = int(data.num_nodes), self.layers[0]
+        x = features_of(data.x, n, self.virtual_x.shape[1], self.virtual_x.dtype)
+        train_nodes, val_nodes = (node_ids(data[name], n, name) for name in ("train_mask", "val_mask"))
+        y = self._classes(data.y, n, torch.cat([train_nodes, val_nodes]))
         links = train_nodes if self.linked else train_nodes[:0]
-        edge_index = link_with_virtual_nodes(data.edge_index, links, data.y[links], data.num_nodes)
-        operator = self.layers[0].operator(edge_index, data.num_nodes + self.num_classes)
-        return AugmentedGraph(
-            stack_rows(sparse_or_dense(data.x), self.virtual_x), operator, data.y, train_nodes,
-            nodes_of(data.val_mask), data.num_nodes,
-        )  # fmt: skip
+        edge_index = link_with_virtual_nodes(checked_edge_index(data.edge_index, n), links, y[links], n)
+        operator = layer.operator(edge_index, n + self.num_classes)
+        return AugmentedGraph(stack_rows(x, self.virtual_x), operator, y, train_nodes, val_nodes, n)
+
+    def to_train_on(self, data: Data | AugmentedGraph) -> AugmentedGraph:
+        """`augment`, for a graph that has nodes to train and to validate on; ValueError for one that has none."""
+        graph = self.augment(data)
+        for name, nodes in (("train_mask", graph.train_nodes), ("val_mask", graph.val_nodes)):
+            if not len(nodes):
+                raise ValueError(f"{name}: names no node; training needs some to learn from and some to stop by")
+        return graph
+
+    def _classes(self, y: Tensor, num_nodes: int, known: Tensor) -> Tensor:
+        """y (N,) as int64, of which only the `known` nodes' need be classes."""
+        if y.shape != (num_nodes,) or y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+            raise ValueError(f"y: needs {num_nodes} whole numbers, got {y.dtype} of shape {tuple(y.shape)}")
+        bad = ((y[known] < 0) | (y[known] >= self.num_classes)).nonzero()
+        if len(bad):
+            node = int(known[bad[0]])
+            raise ValueError(f"y[{node}]: is {int(y[node])}, but classes go from 0 to {self.num_classes - 1}")
+        return y.long()
 
     def fit(
         self, data: Data | AugmentedGraph, protocol: Protocol = PAPER, after_layer: Callable[[int], None] | None = None
@@ -87,8 +118,12 @@ class ForwardGNN(nn.Module):
 
         Returns:
             how each layer's training went.
+
+        Raises:
+            ValueError: no node to train or to validate on; and as `augment`.
+            FloatingPointError: training diverged.
         """
-        graph = self.augment(data)
+        graph = self.to_train_on(data)
         h, history = graph.h, []
         votes = graph.y.new_zeros(len(graph.val_nodes), self.num_classes, dtype=self.virtual_x.dtype)
         for depth, layer in enumerate(self.layers, start=1):
@@ -102,15 +137,17 @@ class ForwardGNN(nn.Module):
     def forward(self, data: Data | AugmentedGraph, num_layers: int | None = None) -> Tensor:
         """Votes (N, C): class probabilities, summed over the first `num_layers` layers (all of them by default)."""
         graph = self.augment(data)
-        h, votes = graph.h, torch.zeros(graph.num_nodes, self.num_classes, device=self.virtual_x.device)
+        h, votes = graph.h, self.virtual_x.new_zeros(graph.num_nodes, self.num_classes)
         for layer in self.layers[:num_layers]:
             h = layer(h, graph.operator)
             votes += class_logits(h, self.num_classes).softmax(dim=1)
         return votes
 
     def predict(self, data: Data | AugmentedGraph) -> Tensor:
-        """(N,) the class of every node."""
-        return self(data).argmax(dim=1)
+        """(N,) the class of every node. Raises ValueError where the votes are not finite."""
+        votes = self(data)
+        require_finite(votes, "votes")
+        return votes.argmax(dim=1)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ computed once (`ForwardLayer.fixed`): the normalised rows, the rows of the adjac
 a dense h, their product.
 
     GCN   z = relu((S h) W + b)              S = D^-1/2 (A + I) D^-1/2
-    SAGE  z = relu((M h) W_l + b + h W_r)    M = D^-1 A
+    SAGE  z = relu((M h) W_l + b + h W_r)    M = D^-1 A, a self loop of the graph being an arc like any other
     GAT   z = relu(GAT(h))                   its attention depends on the parameters: nothing but N(h) is fixed
 
 Where h is sparse the product S (h W) is taken from the right: (S h) would be nearly dense, since every training node
@@ -18,13 +18,15 @@ torch-geometric's own; only the order of their arithmetic is ours, and the tests
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, SAGEConv
 
-from methods.shared.graph import mean_adjacency, normalized_adjacency
+from methods.shared.checks import check_option, check_sizes
+from methods.shared.graph import checked_edge_index, mean_adjacency, normalized_adjacency
+from methods.shared.metrics import require_finite
 from methods.shared.sparse import SparseMatrix
 
 Conv = Literal["gcn", "sage", "gat"]
@@ -48,26 +50,37 @@ class ForwardLayer(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, conv: Conv = "gcn", *, normalize: bool = True) -> None:
         super().__init__()
+        check_sizes("ForwardLayer", in_channels=in_channels, out_channels=out_channels)
+        check_option("ForwardLayer", "conv", conv, get_args(Conv))
         self.kind, self.normalize, self.out_channels = conv, normalize, out_channels
         if conv == "gcn":
             self.conv: nn.Module = GCNConv(in_channels, out_channels)
         elif conv == "sage":
             self.conv = SAGEConv(in_channels, out_channels)
-        elif conv == "gat" and out_channels % HEADS == 0:
+        elif out_channels % HEADS == 0:
             self.conv = GATConv(in_channels, out_channels // HEADS, heads=HEADS)
         else:
-            raise ValueError(
-                f"conv: 'gcn', 'sage' or 'gat' with a width that {HEADS} divides; got {conv!r}, {out_channels}"
-            )
+            raise ValueError(f"hidden_channels: 'gat' needs a width that {HEADS} divides; got {out_channels}")
 
     def reset_parameters(self) -> None:
         self.conv.reset_parameters()
 
     def operator(self, edge_index: Tensor, num_nodes: int) -> Operator:
-        """What this convolution reads of a graph: made once, for all epochs."""
+        """What this convolution reads of a graph: made once, for all epochs.
+
+        Raises:
+            TypeError, ValueError, IndexError: as `checked_edge_index`.
+        """
+        edge_index = checked_edge_index(edge_index, num_nodes)
         if self.kind == "gat":
             return edge_index
-        return SparseMatrix((normalized_adjacency if self.kind == "gcn" else mean_adjacency)(edge_index, num_nodes))
+        build = normalized_adjacency if self.kind == "gcn" else mean_adjacency
+        return SparseMatrix(build(edge_index, num_nodes, self.dtype))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters."""
+        return self.conv.bias.dtype if self.kind != "sage" else self.conv.lin_l.bias.dtype
 
     def forward(self, h: Features, operator: Operator) -> Tensor:
         """h (n, in_channels) -> z (n, out_channels), for all nodes."""
@@ -113,6 +126,24 @@ def times(h: Features, weight: Tensor) -> Tensor:
 def rows_of(h: Features, rows: Tensor) -> Features:
     """The rows (r,) of h (n, F) -> (r, F)."""
     return _like(h, [_rows(block, rows) for block in blocks_of(h)])
+
+
+def features_of(x: Tensor, num_nodes: int, channels: int, dtype: torch.dtype) -> Block:
+    """What a user gives as x (n, F), checked once before training, by `sparse_or_dense`.
+
+    Raises:
+        TypeError: no real numbers, or of another dtype than the parameters.
+        ValueError: another shape, or a number that is not finite.
+    """
+    if not isinstance(x, Tensor) or x.dtype != dtype:
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(
+            f"x: needs a tensor of {dtype}, as the model's parameters are, got {got}; convert one of the two"
+        )
+    if x.shape != (num_nodes, channels):
+        raise ValueError(f"x: needs shape ({num_nodes}, {channels}), got {tuple(x.shape)}")
+    require_finite(x, "x")
+    return sparse_or_dense(x)
 
 
 def sparse_or_dense(x: Tensor) -> Block:

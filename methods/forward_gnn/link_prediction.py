@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from methods.forward_gnn.baselines import network_inputs
-from methods.forward_gnn.layers import Conv, ForwardLayer, sparse_or_dense
+from methods.forward_gnn.layers import Block, Conv, ForwardLayer, Operator, features_of
 from methods.forward_gnn.training import PAPER, Protocol, Training, train, update
+from methods.shared.checks import check_sizes
+from methods.shared.graph import checked_edge_index
+from methods.shared.metrics import roc_auc
 
 
 class LinkForwardGNN(nn.Module):
@@ -29,15 +32,21 @@ class LinkForwardGNN(nn.Module):
         self, in_channels: int, hidden_channels: int = 128, num_layers: int = 2, *, conv: Conv = "gcn"
     ) -> None:
         super().__init__()
+        check_sizes("LinkForwardGNN", in_channels=in_channels, hidden_channels=hidden_channels, num_layers=num_layers)
         widths = [in_channels, *[hidden_channels] * num_layers]
         self.layers = nn.ModuleList(ForwardLayer(a, b, conv) for a, b in pairwise(widths))
 
     def fit(self, data: Data, val_data: Data, protocol: Protocol = PAPER) -> list[Training]:
-        """Train the layers one after the other; the best area under the ROC curve of `val_data` is kept."""
-        h, h_val = sparse_or_dense(data.x), sparse_or_dense(val_data.x)
-        operator = self.layers[0].operator(data.edge_index, data.num_nodes)
-        operator_val = self.layers[0].operator(val_data.edge_index, val_data.num_nodes)
-        scores, history = torch.zeros_like(val_data.edge_label), []
+        """Train the layers one after the other; the best area under the ROC curve of `val_data` is kept.
+
+        Raises:
+            TypeError, ValueError, IndexError: features, arcs, pairs or labels are none of such a graph.
+            FloatingPointError: training diverged.
+        """
+        (h, operator), (h_val, operator_val) = self._inputs(data), self._inputs(val_data)
+        check_pairs(data)
+        check_pairs(val_data)
+        scores, history = data.x.new_zeros(val_data.edge_label.shape), []
         for layer in self.layers:
             z, z_val, optimizer = layer.fixed(h, operator), layer.fixed(h_val, operator_val), protocol.optimizer(layer)
 
@@ -48,7 +57,7 @@ class LinkForwardGNN(nn.Module):
                 train(
                     layer,
                     lambda z=z, optimizer=optimizer: update(optimizer, link_loss(z(), data)),
-                    lambda scored=scored: roc_auc(scored(), val_data.edge_label),
+                    lambda scored=scored: roc_auc(val_data.edge_label, scored()),
                     protocol,
                 )
             )
@@ -59,12 +68,46 @@ class LinkForwardGNN(nn.Module):
     @torch.no_grad()
     def predict(self, data: Data) -> Tensor:
         """(m,) scores in [0, 1] of the pairs `data.edge_label_index`."""
-        h, operator = sparse_or_dense(data.x), self.layers[0].operator(data.edge_index, data.num_nodes)
-        scores = torch.zeros(data.edge_label_index.shape[1], device=data.x.device)
+        h, operator = self._inputs(data)
+        scores = data.x.new_zeros(checked_edge_index(data.edge_label_index, data.num_nodes).shape[1])
         for layer in self.layers:
             h = layer(h, operator)
             scores += link_logits(h, data.edge_label_index).sigmoid()
         return scores / len(self.layers)
+
+    def _inputs(self, data: Data) -> tuple[Block, Operator]:
+        layer, n = self.layers[0], int(data.num_nodes)
+        return features_of(data.x, n, layer.conv.in_channels, layer.dtype), layer.operator(data.edge_index, n)
+
+
+def check_pairs(data: Data) -> None:
+    """Raises TypeError, ValueError or IndexError if the pairs or their labels (0 or 1, real) are none of the graph."""
+    pairs = checked_edge_index(data.edge_label_index, int(data.num_nodes))
+    label = data.edge_label
+    if label.shape != (pairs.shape[1],) or bool(((label != 0) & (label != 1)).any()):
+        raise ValueError(f"edge_label: needs 0 or 1 for each of {pairs.shape[1]} pairs, got shape {tuple(label.shape)}")
+
+
+def redraw_negatives(data: Data, generator: torch.Generator) -> Data:
+    """Training pairs with new negatives, uniform among those that are no training edge (and no loop).
+
+    `RandomLinkSplit` draws the training negatives among the pairs that are no edge of the whole graph, so they tell
+    which pairs are not to be found in validation and test.
+
+    Args:
+        data: undirected; the training part of such a split, every edge once among the positive pairs.
+        generator: on the CPU, whatever the device, so that all devices draw alike.
+    """
+    n, pairs = int(data.num_nodes), data.edge_label_index
+    positive, wanted = pairs[:, data.edge_label == 1], int((data.edge_label == 0).sum())
+    taken = torch.cat([positive, positive.flip(0), torch.arange(n, device=pairs.device).expand(2, -1)], dim=1)
+    taken, negative = taken[0] * n + taken[1], pairs.new_empty(0)
+    while len(negative) < wanted:
+        drawn = torch.randint(n * n, (2 * wanted,), generator=generator).to(pairs.device)
+        negative = torch.cat([negative, drawn[~torch.isin(drawn, taken)]])[:wanted]
+    label = torch.cat([data.edge_label.new_ones(positive.shape[1]), data.edge_label.new_zeros(wanted)])
+    both = torch.cat([positive, torch.stack([negative // n, negative % n])], dim=1)
+    return Data(**{**data.to_dict(), "edge_label_index": both, "edge_label": label})
 
 
 def fit_backprop_links(
@@ -79,7 +122,7 @@ def fit_backprop_links(
     return train(
         model,
         lambda: update(optimizer, link_loss(model(*inputs), data)),
-        lambda: roc_auc(link_logits(model(*inputs_val), val_data.edge_label_index), val_data.edge_label),
+        lambda: roc_auc(val_data.edge_label, link_logits(model(*inputs_val), val_data.edge_label_index)),
         protocol,
     )
 
@@ -91,11 +134,4 @@ def link_logits(z: Tensor, pairs: Tensor) -> Tensor:
 
 def link_loss(z: Tensor, data: Data) -> Tensor:
     """Binary cross-entropy of the pairs to be learned."""
-    return F.binary_cross_entropy_with_logits(link_logits(z, data.edge_label_index), data.edge_label)
-
-
-def roc_auc(scores: Tensor, labels: Tensor) -> float:
-    """Probability that an edge (label 1) scores above a pair that is none (label 0); ties count one half."""
-    positive, negative = scores[labels == 1], scores[labels == 0].sort().values
-    below = torch.searchsorted(negative, positive) + torch.searchsorted(negative, positive, right=True)
-    return float(below.double().mean() / (2 * len(negative)))
+    return F.binary_cross_entropy_with_logits(link_logits(z, data.edge_label_index), data.edge_label.to(z.dtype))

@@ -15,7 +15,7 @@ from torch_geometric.data import Data
 
 from methods.forward_gnn.forward_gnn import ForwardGNN, class_logits, link_with_virtual_nodes
 from methods.forward_gnn.layers import EPSILON, ForwardLayer
-from methods.forward_gnn.training import nodes_of
+from methods.shared.graph import node_ids
 
 
 class PlainSingleForward:
@@ -23,7 +23,7 @@ class PlainSingleForward:
 
     def __init__(self, model: ForwardGNN, data: Data) -> None:
         self.model, self.data = model, data
-        nodes = nodes_of(data.train_mask)
+        nodes = node_ids(data.train_mask, data.num_nodes, "train_mask")
         self.edge_index = link_with_virtual_nodes(data.edge_index, nodes, data.y[nodes], data.num_nodes)
         self.x = torch.cat([data.x, model.virtual_x])
 

@@ -56,7 +56,7 @@ class Top2Input(TopDown):
     def __init__(
         self, in_channels: int, hidden_channels: int = 128, num_layers: int = 2, *, num_classes: int, conv: Conv = "gcn"
     ) -> None:
-        super().__init__(in_channels, hidden_channels, 0, num_classes=num_classes, conv=conv)
+        super().__init__(in_channels, hidden_channels, num_layers, num_classes=num_classes, conv=conv)
         widths = [in_channels, *[hidden_channels] * num_layers, num_classes]
         self.layers = nn.ModuleList(
             ForwardLayer(below + above, width, conv, normalize=False)
@@ -65,7 +65,7 @@ class Top2Input(TopDown):
 
     def fit(self, data: Data | AugmentedGraph, protocol: Protocol = PAPER) -> Training:
         """Train all layers, one update of each in an epoch."""
-        graph = self.augment(data)
+        graph = self.to_train_on(data)
         rows, y = graph.with_virtual(graph.train_nodes), graph.y[graph.train_nodes]
         optimizers = [protocol.optimizer(layer) for layer in self.layers]
         states = self.bottom_up(graph)
@@ -102,13 +102,13 @@ class Top2Input(TopDown):
         """(N + C, C): known for training and virtual nodes, uniform for all others; normalised."""
         classes = self.virtual_x.new_full((graph.num_nodes, self.num_classes), 1 / self.num_classes)
         classes[graph.train_nodes] = F.one_hot(graph.y[graph.train_nodes], self.num_classes).to(classes.dtype)
-        return unit_rows(torch.cat([classes, torch.eye(self.num_classes, device=classes.device)]))
+        return unit_rows(torch.cat([classes, torch.eye(self.num_classes).to(classes)]))
 
     @torch.no_grad()
     def votes(self, graph: AugmentedGraph, nodes: Tensor) -> Tensor:
         """From the first states, ten steps without learning; all layers vote in the steps 2 to 9."""
         rows, states = graph.with_virtual(nodes), self.bottom_up(graph)
-        votes = torch.zeros(len(nodes), self.num_classes, device=nodes.device)
+        votes = self.virtual_x.new_zeros(len(nodes), self.num_classes)
         for time in range(TEST_STEPS):
             for k in self.order():
                 z = self.run_layer(k, states, graph)
@@ -121,16 +121,24 @@ class Top2Input(TopDown):
 class Top2Loss(TopDown):
     """The states above are part of the embedding that the loss reads. Arguments as for `ForwardGNN`.
 
-    All layers are updated at once from the states of the step before; gradients are clipped to norm 1.
+    All layers are updated at once from the states of the step before; gradients are clipped to norm 1. The first
+    states come from one pass in which, as in the released code, no layer's input is normalised.
     """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int = 128, num_layers: int = 2, *, num_classes: int, conv: Conv = "gcn"
+    ) -> None:
+        super().__init__(in_channels, hidden_channels, num_layers, num_classes=num_classes, conv=conv)
+        for layer in self.layers:
+            layer.normalize = False
 
     def fit(self, data: Data | AugmentedGraph, protocol: Protocol = PAPER) -> Training:
         """Train all layers, one update of each in an epoch."""
-        graph = self.augment(data)
+        graph = self.to_train_on(data)
         rows, y = graph.with_virtual(graph.train_nodes), graph.y[graph.train_nodes]
         optimizers = [protocol.optimizer(layer) for layer in self.layers]
-        first = self.layers[0].fixed(graph.h, graph.operator)  # u_0 never changes
-        states = [unit_rows(z) for z in self.bottom_up(graph)]  # u_1 .. u_L
+        first = self.layers[0].fixed(unit_rows(graph.h), graph.operator)  # u_0 never changes
+        states = self.bottom_up(graph)[1:]  # u_1 .. u_L
 
         def step() -> Tensor:
             below, losses = list(states), []
@@ -148,20 +156,20 @@ class Top2Loss(TopDown):
         return torch.stack([at(z, rows), *(at(state, rows) for state in above)]).mean(dim=0)
 
     @torch.no_grad()
-    def bottom_up(self, graph: AugmentedGraph) -> list[Tensor]:
-        """z_1 .. z_L of one pass, each layer on the normalised output of the one below."""
-        outputs, h = [], graph.h
+    def bottom_up(self, graph: AugmentedGraph) -> list[Block]:
+        """The first states u_0 .. u_L: one pass of layers on what comes, each output normalised afterwards."""
+        h, states = graph.h, [unit_rows(graph.h)]
         for layer in self.layers:
             h = layer(h, graph.operator)
-            outputs.append(h)
-        return outputs
+            states.append(unit_rows(h))
+        return states
 
     @torch.no_grad()
     def votes(self, graph: AugmentedGraph, nodes: Tensor) -> Tensor:
-        """One pass from the bottom; every layer votes once."""
-        rows, outputs = graph.with_virtual(nodes), self.bottom_up(graph)
-        states = [unit_rows(z) for z in outputs]
-        votes = torch.zeros(len(nodes), self.num_classes, device=nodes.device)
-        for k, z in enumerate(outputs):
-            votes += class_logits(self.embedding(z, states[k + 1 :], rows), self.num_classes).softmax(dim=1)
+        """Every layer votes once, from the first states."""
+        rows, states = graph.with_virtual(nodes), self.bottom_up(graph)
+        votes = self.virtual_x.new_zeros(len(nodes), self.num_classes)
+        for k, layer in enumerate(self.layers):
+            z = layer(states[k], graph.operator)
+            votes += class_logits(self.embedding(z, states[k + 2 :], rows), self.num_classes).softmax(dim=1)
         return votes

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from methods.shared.checks import check_numbers, check_sizes
+from methods.shared.training import Training
+from methods.shared.training import train as train_by_validation
 
 FOLDS, FOLD_SEED, VALIDATION_SEED = 5, 101, 127
 
@@ -22,6 +25,9 @@ class Protocol:
         epochs: at most, for each layer where layers are trained one by one.
         validate_every: epochs between two validations.
         patience: validations without a better one, after which training ends.
+
+    Raises:
+        TypeError, ValueError: a rate that is not above 0, a negative decay, or a number of epochs below 1.
     """
 
     lr: float = 1e-3
@@ -30,6 +36,11 @@ class Protocol:
     validate_every: int = 2
     patience: int = 100
 
+    def __post_init__(self) -> None:
+        check_numbers("Protocol", above=0.0, lr=self.lr)
+        check_numbers("Protocol", least=0.0, weight_decay=self.weight_decay)
+        check_sizes("Protocol", epochs=self.epochs, validate_every=self.validate_every, patience=self.patience)
+
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.Adam(module.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
 
@@ -37,49 +48,11 @@ class Protocol:
 PAPER = Protocol()
 
 
-@dataclass
-class Training:
-    """How one training went: the best validation, where it was (epoch, from 1), and what each validation has shown."""
-
-    best: float = -1.0
-    best_epoch: int = 0
-    epochs: int = 0
-    validated: list[int] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-
-
 def train(module: nn.Module, step: Callable[[], Tensor], validate: Callable[[], float], protocol: Protocol) -> Training:
-    """Call `step` once an epoch; leave `module` with the state of the first best validation.
-
-    Args:
-        module: whose state is kept and restored.
-        step: one update; returns the loss.
-        validate: a score, higher is better, at the present state.
-
-    Raises:
-        FloatingPointError: the loss is not finite at a validation.
-    """
-    training, state = Training(), None
-    for epoch in range(1, protocol.epochs + 1):
-        loss = step()
-        training.epochs = epoch
-        if epoch % protocol.validate_every:
-            continue
-        training.loss.append(float(loss))
-        if not np.isfinite(training.loss[-1]):
-            raise FloatingPointError(f"the loss is {training.loss[-1]} after {epoch} epochs; lower the learning rate")
-        with torch.no_grad():
-            score = validate()
-        training.validated.append(epoch)
-        training.validation.append(score)
-        if score > training.best:
-            training.best, training.best_epoch, state = score, epoch, deepcopy(module.state_dict())
-        elif len(training.validated) - training.best_epoch // protocol.validate_every >= protocol.patience:
-            break
-    if state is not None:
-        module.load_state_dict(state)
-    return training
+    """The repository's loop (`methods.shared.training`) by a protocol: `module` ends at its first best validation."""
+    return train_by_validation(
+        module, step, validate, epochs=protocol.epochs, every=protocol.validate_every, patience=protocol.patience
+    )
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> Tensor:
@@ -92,17 +65,10 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | Non
     return loss.detach()
 
 
-def nodes_of(mask: Tensor) -> Tensor:
-    """The nodes (m,) of a mask (N,), ascending. Raises ValueError for the masks of several splits."""
-    if mask.dim() != 1:
-        raise ValueError(
-            f"masks of shape {tuple(mask.shape)} hold several splits; choose one: data.train_mask[:, split], ..."
-        )
-    return mask.nonzero().squeeze(1)
-
-
 def accuracy(scores: Tensor, y: Tensor) -> float:
-    """Share of rows (n, C) whose largest score is at the class y (n,)."""
+    """Share of rows (n, C) whose largest score is at the class y (n,); NaN if a score is not finite."""
+    if not bool(scores.isfinite().all()):
+        return float("nan")
     return float((scores.argmax(dim=1) == y).float().mean())
 
 

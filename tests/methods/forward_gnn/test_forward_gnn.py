@@ -172,7 +172,7 @@ def test_labels_of_test_nodes_are_never_read_and_a_model_survives_its_file(tmp_p
 def test_masks_of_several_splits_are_an_error() -> None:
     data = small_graph()
     data.train_mask = data.train_mask.unsqueeze(1).expand(-1, 10)
-    with pytest.raises(ValueError, match=r"masks of shape \(30, 10\) hold several splits; choose one"):
+    with pytest.raises(ValueError, match=r"train_mask: shape \(30, 10\) holds several splits; choose one"):
         small_model().fit(data)
 
 

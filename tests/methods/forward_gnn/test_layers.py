@@ -87,5 +87,5 @@ def test_rows_stack_in_either_layout(sparse: bool) -> None:
 
 
 def test_a_width_that_heads_do_not_divide_is_an_error() -> None:
-    with pytest.raises(ValueError, match="width that 4 divides; got 'gat', 6"):
+    with pytest.raises(ValueError, match="'gat' needs a width that 4 divides; got 6"):
         ForwardLayer(3, 6, "gat")

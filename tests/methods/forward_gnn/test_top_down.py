@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
 
 import datasets
@@ -12,8 +13,9 @@ from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Top2Input, Top2Loss
 from methods.forward_gnn.accounting import reached_parameters
 from methods.forward_gnn.baselines import backprop_network
 from methods.forward_gnn.layers import unit_rows
-from methods.forward_gnn.link_prediction import fit_backprop_links, link_logits, roc_auc
+from methods.forward_gnn.link_prediction import fit_backprop_links, link_logits, redraw_negatives
 from methods.forward_gnn.training import Protocol
+from methods.shared.metrics import roc_auc
 from tests.methods.forward_gnn.graphs import CLASSES, small_graph
 
 BOTH = pytest.mark.parametrize("kind", [Top2Input, Top2Loss])
@@ -93,10 +95,24 @@ def test_links_are_predicted_layer_by_layer() -> None:
     history = model.fit(train, val, Protocol(lr=0.01, epochs=20))
     assert len(history) == 2
     assert not torch.equal(model.layers[1].conv.lin.weight, fresh["conv.lin.weight"])
-    assert roc_auc(model.predict(test), test.edge_label) > 0.6
-    assert roc_auc(model.predict(val), val.edge_label) == pytest.approx(history[1].best)
+    assert roc_auc(test.edge_label, model.predict(test)) > 0.6
+    assert roc_auc(val.edge_label, model.predict(val)) == pytest.approx(history[1].best)
     network = backprop_network(data.num_features, 16, 2, 16, "gcn")
     assert fit_backprop_links(network, train, val, "gcn", Protocol(lr=0.01, epochs=20)).best > 0.55
+
+
+def test_negatives_of_training_know_no_edge_that_training_does_not_see() -> None:
+    """Every pair that is no training edge is drawn, held-out edges among them, and no other."""
+    arcs = torch.combinations(torch.arange(6)).T
+    train, held_out = arcs[:, :9], arcs[:, 9:]
+    label = torch.cat([torch.ones(9), torch.zeros(200)])
+    data = Data(x=torch.eye(6), edge_index=torch.cat([train, train.flip(0)], dim=1), edge_label=label,
+                edge_label_index=torch.cat([train, torch.zeros(2, 200, dtype=torch.int64)], dim=1))  # fmt: skip
+    found = redraw_negatives(data, torch.Generator().manual_seed(0))
+    assert torch.equal(found.edge_label, label)
+    assert torch.equal(found.edge_label_index[:, :9], train)
+    negative = {tuple(sorted(pair)) for pair in found.edge_label_index[:, 9:].T.tolist()}
+    assert negative == {tuple(pair) for pair in held_out.T.tolist()}
 
 
 def test_the_score_of_a_pair_is_the_inner_product_of_its_ends() -> None:

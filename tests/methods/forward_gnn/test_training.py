@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from methods.forward_gnn.accounting import saved_bytes, training_bytes
-from methods.forward_gnn.link_prediction import roc_auc
 from methods.forward_gnn.training import Protocol, accuracy, published_split, train, update
+from tests.methods.unusual import assert_takes_or_refuses
 
 
 class Counter(nn.Module):
@@ -57,7 +57,7 @@ def test_without_a_better_validation_training_goes_on_to_its_last_epoch() -> Non
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    with pytest.raises(FloatingPointError, match="the loss is nan after 2 epochs"):
+    with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1"):
         train(Counter(), lambda: torch.tensor(float("nan")), lambda: 0.0, Protocol())
 
 
@@ -79,7 +79,12 @@ def test_the_count_of_memory_is_the_papers() -> None:
     assert saved_bytes(step, linear.parameters()) == 4 * (5 * 3 + 5 * 2)
 
 
-def test_accuracy_and_area_under_the_curve() -> None:
-    assert accuracy(torch.eye(4), torch.tensor([0, 1, 2, 0])) == 0.75
-    scores, labels = torch.tensor([0.9, 0.5, 0.5, 0.1]), torch.tensor([1, 1, 0, 0])
-    assert roc_auc(scores, labels) == 0.875
+def test_accuracy_is_the_share_of_right_rows_and_no_number_where_a_score_is_none() -> None:
+    scores, y = torch.eye(4), torch.tensor([0, 1, 2, 0])
+    assert accuracy(scores, y) == 0.75
+    scores[3, 1] = torch.nan
+    assert accuracy(scores, y) != accuracy(scores, y)
+
+
+def test_a_protocol_is_checked_when_it_is_made() -> None:
+    assert_takes_or_refuses(Protocol, lr=0.1, weight_decay=0.0, epochs=3, validate_every=1, patience=2)

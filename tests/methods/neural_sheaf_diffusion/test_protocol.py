@@ -35,8 +35,9 @@ WITHOUT_TRAINING = {
 }
 
 
-def stand_in(name: str, seed: int = 0, num_splits: int = 10, **_: Any) -> Data:
+def stand_in(name: str, seed: int = 0, num_splits: int = 10, normalize_features: bool = False) -> Data:
     """A small generated graph with ten splits in place of any data set, so that no file is needed."""
+    assert normalize_features == (name in settings.PUBLISHED), "rows of bags of words are divided by their sums"
     return load_graph("heterophilous_ring", seed=seed, num_splits=num_splits, class_size=15)
 
 
@@ -70,7 +71,7 @@ def test_nothing_but_the_test_accuracy_knows_the_labels_of_test_nodes(monkeypatc
 def test_every_row_is_a_training_of_its_own_split_and_seed_by_the_recipe_of_its_method(name: str) -> None:
     """All of an experiment's accuracies, seed 2 and split 1, computed once more from the recipe alone."""
     run = run_small(SLUG, name, seed=2, **SMALL[name])
-    data = stand_in(str(run.dataset))
+    data = stand_in(str(run.dataset), normalize_features=True)
     rows = {(row.method, row.setting.get("layers")): row for row in run.rows if row.metric == "accuracy"}
     assert all(row.setting["split"] == 1 and row.unit == "%" for row in rows.values())
     for (method, layers), row in rows.items():
@@ -99,7 +100,7 @@ def test_the_validation_prefers_a_model_whatever_the_test_says() -> None:
 
 def test_other_seeds_and_other_splits_give_other_numbers() -> None:
     def losses(seed: int, split: int) -> list[float]:
-        run, data = Run("accuracy", "standard", seed, "texas"), stand_in("texas")
+        run, data = Run("accuracy", "standard", seed, "texas"), stand_in("texas", normalize_features=True)
         recipe = dict(settings.USUAL, stalk_dim=2)
         return experiments.fit(run, "nsd_diagonal", data, split, recipe, 2, None).history.train_loss
 
@@ -110,7 +111,7 @@ def test_other_seeds_and_other_splits_give_other_numbers() -> None:
 
 
 def test_a_best_epoch_is_one_of_the_lowest_validation_loss_or_the_highest_accuracy_whatever_the_test_says() -> None:
-    data = stand_in("texas")
+    data = stand_in("texas", normalize_features=True)
     for select in ("loss", "accuracy"):
         torch.manual_seed(0)
         recipe = dict(settings.USUAL, stalk_dim=2, select=select)
@@ -121,7 +122,7 @@ def test_a_best_epoch_is_one_of_the_lowest_validation_loss_or_the_highest_accura
 
 @pytest.mark.parametrize("name", ["nsd_orthogonal", "gcn", "mlp", "gcn2"])
 def test_every_contender_has_its_dropout_and_its_weight_decay(name: str) -> None:
-    data, found = stand_in("texas"), {}
+    data, found = stand_in("texas", normalize_features=True), {}
     recipe = dict(settings.USUAL, **({"stalk_dim": 2} if name.startswith("nsd") else {}))
     changed = {"as it is": {}, "dropout": {"dropout": 0.0}, "weight_decay": {"weight_decay": 0.5}}
     for what, change in changed.items():
@@ -138,7 +139,7 @@ def test_a_perceptron_sees_no_arcs_and_a_gcn_does() -> None:
 
 
 def test_learners_of_maps_decay_by_themselves() -> None:
-    data, found = stand_in("texas"), []
+    data, found = stand_in("texas", normalize_features=True), []
     for decay in (0.0, 0.0, 0.9):
         torch.manual_seed(0)
         recipe = dict(settings.USUAL, stalk_dim=2, sheaf_decay=decay)
@@ -171,12 +172,44 @@ def test_every_published_setting_makes_a_network(name: str) -> None:
 def test_a_trial_of_tuning_is_a_validation_accuracy_and_knows_no_test_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for part in (None, "test", "val"):
-        load = stand_in if part is None else lambda name, part=part, **o: shuffled(stand_in(name), 0, part)
+        load = stand_in if part is None else lambda name, part=part, **o: shuffled(stand_in(name, **o), 0, part)
         monkeypatch.setattr(experiments, "load_graph", load)
         monkeypatch.setattr(experiments, "WEBKB", ["texas"])
         torch.manual_seed(0)
         found.append(experiments.validation_score("nsd_diagonal", dict(settings.USUAL, num_layers=1), 1000))
     assert found[0] == found[1] != found[2]
+
+
+def test_limits_are_recorded_as_the_propositions_have_them() -> None:
+    rows = run_small(SLUG, "bipartite_limit", sides=[4]).rows
+    assert {r.method: r.value for r in rows if r.metric == "limit_accuracy"} == {"signed": 100, "symmetric": 50}
+    rows = run_small(SLUG, "hierarchy", classes=[2, 3, 4], draws=1).rows
+    shares, kernels = (
+        {(row.method, row.setting["classes"]): row.value for row in rows if row.metric == metric}
+        for metric in ("separated", "kernel_dimension")
+    )
+    for classes in (2, 3, 4):
+        assert shares["diagonal_c", classes] == shares["rotations_2", classes] == 100
+        assert shares["signed", classes] == pytest.approx(100 if classes == 2 else 100 / classes)
+        assert [kernels[m, classes] for m in ("signed", "diagonal_c", "rotations_2")] == [1, classes, 2]
+
+
+def test_transports_of_positive_maps_are_never_negative_and_all_scores_are_shares_of_the_nodes() -> None:
+    rows = run_small(SLUG, "bipartite_learned", side=4, steps=1).rows
+    found = {(row.method, row.metric): row.value for row in rows}
+    assert found["symmetric", "negative_transports"] == 0
+    assert found["signed", "negative_transports"] > 0
+    assert all(found[method, "train_accuracy"] % 12.5 == 0 for method in ("symmetric", "signed"))
+
+
+def test_a_bound_that_is_broken_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counted() -> float:
+        rows = run_small(SLUG, "energy", draws=5).rows
+        return next(row.value for row in rows if row.metric == "violations")
+
+    assert counted() == 0
+    monkeypatch.setattr(experiments.theory, "energy_bound", lambda *_: torch.zeros(()))
+    assert counted() == 5
 
 
 TINY: dict[str, dict[str, Any]] = {
