@@ -34,8 +34,7 @@ from assay.errors import AssayError, JobError
 from assay.jobs import Report, run_jobs
 from assay.locks import locked
 from assay.provenance import Machine, gpu_model, this_machine
-from assay.record import JobRecord
-from assay.worker import STATE, Job, Outcome, load_outcome, save_outcome
+from assay.worker import STATE, Job, Outcome, ended, load_outcome, save_outcome
 
 SHIPPED = ("assay", "methods", "datasets", "pyproject.toml")
 PASSED_ON = ("ASSAY_MIRROR", "OMP_NUM_THREADS")
@@ -285,8 +284,7 @@ def _passed_on() -> dict[str, str]:
 
 def _lost(job: Job) -> Outcome:
     reason = f"its node, or Ray's worker there, ended {TRIES} times while it ran; is the memory of a node too small?"
-    record = JobRecord(job.experiment, job.dataset, job.seed, "killed", job.fingerprint, 0.0, reason)
-    return Outcome(record, [], [], [], job.claims)
+    return Outcome(ended(job, "killed", 0.0, reason), [], [], [], job.claims)
 
 
 def _what_is_here(with_gpu: bool) -> Machine:

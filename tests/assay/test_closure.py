@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from assay import ROOT
-from assay.closure import code_of_paper, hash_code, packages_of
+from assay.closure import _written, code_of_paper, hash_code, packages_of
 from assay.errors import JobError
 from tests.checkout import Checkout
 
@@ -23,7 +23,9 @@ def names(checkout: Checkout, slug: str) -> set[str]:
 def test_closure_follows_imports_and_stops_at_other_papers(checkout: Checkout) -> None:
     checkout.write("methods/shared/__init__.py", "")
     checkout.write("methods/shared/core.py", "from methods.shared import deep\n")
-    checkout.write("methods/shared/deep.py", "")
+    checkout.write("methods/shared/deep.py", "import methods.shared.parts.leaf\n")
+    checkout.write("methods/shared/parts/__init__.py", "")
+    checkout.write("methods/shared/parts/leaf.py", "")
     checkout.write("methods/shared/unused.py", "")
     checkout.paper("other", "")
     checkout.paper("toy", "from methods.shared.core import x\nfrom . import model\n")
@@ -31,6 +33,7 @@ def test_closure_follows_imports_and_stops_at_other_papers(checkout: Checkout) -
     checkout.write("methods/toy/hotpaths.py", "from methods.toy import model\n")
     found = names(checkout, "toy")
     assert {"methods/toy/experiments.py", "methods/toy/model.py", "methods/shared/core.py", "methods/shared/deep.py",
+            "methods/shared/parts/leaf.py", "methods/shared/parts/__init__.py",
             "datasets/__init__.py", "assay/experiment.py", "assay/measure/time.py"} <= found  # fmt: skip
     assert not found & {"methods/shared/unused.py", "methods/other/experiments.py", "methods/toy/hotpaths.py",
                         "assay/cli.py", "assay/card.py"}  # fmt: skip
@@ -107,6 +110,15 @@ GOLDEN = "c96cb7d027fa95512fb57351795f432b000a7e807765afd4bfa3cfc14a9e0cda"
 def test_the_hash_of_code_is_the_same_in_every_version_of_python(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(SNIPPET)
     assert hash_code(tmp_path, [tmp_path / "a.py"]) == GOLDEN
+
+
+def test_an_empty_text_that_some_pythons_put_into_f_strings_changes_nothing() -> None:
+    plain, padded = ast.parse(SNIPPET), ast.parse(SNIPPET)
+    for node in ast.walk(padded):
+        if isinstance(node, ast.JoinedStr):
+            node.values.append(ast.Constant(""))
+    assert ast.dump(plain) != ast.dump(padded)
+    assert list(_written(plain)) == list(_written(padded))
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])

@@ -12,9 +12,11 @@ import pytest
 
 from assay import ROOT
 from assay.card import load_card
+from assay.errors import JobError
 from assay.jobs import plan
 from assay.provenance import Machine, origin, provenance_of, this_machine, version_of
 from assay.record import JobRecord
+from assay.worker import _experiment
 from tests.checkout import Checkout
 
 HERE = {"commit": "c1", "no_commit": None, "dirty": False, "cpu": "one", "cores": 2, "memory_bytes": 8, "gpu": None,
@@ -129,3 +131,40 @@ def test_each_job_keeps_what_made_it_and_another_version_makes_it_run_again(chec
     assert {row["value"] for row in found["rows"] if row["metric"] == "score"} == {2.0}, "a model of version 1 was kept"
     checkout.assay("run")  # nothing to run, so nothing is said anew: neither a date nor a commit
     assert (checkout.root / "results/quick/toy.json").read_bytes() == last
+
+
+def test_each_job_of_a_plan_is_one_of_its_own_and_has_its_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card, here = load_card(ROOT / "methods/dagnn/paper.yaml"), this_machine(None)
+    jobs = plan(ROOT, card, "quick", here).jobs
+    assert len({job.fingerprint for job in jobs}) == len(jobs)
+    changed = next(e for e in plan(ROOT, card, "quick", here).experiments.values() if e.parameters("quick"))
+    name = next(iter(changed.parameters("quick")))
+    monkeypatch.setitem(changed.profiles["quick"], name, "another")
+    after = plan(ROOT, card, "quick", here).jobs
+    kept = {job.fingerprint for job in jobs} & {job.fingerprint for job in after}
+    assert kept == {job.fingerprint for job in jobs if job.experiment != changed.name}
+
+
+def test_a_version_that_changes_under_a_run_is_not_recorded_as_the_planned_one() -> None:
+    job = plan(ROOT, load_card(ROOT / "methods/dagnn/paper.yaml"), "quick", this_machine(None)).jobs[0]
+    assert _experiment(job).name == job.experiment
+    planned = job.origin | {"versions": job.origin["versions"] | {"numpy": "0.1"}}
+    with pytest.raises(JobError, match=rf"numpy is {version_of('numpy')} here and was 0\.1 when the run was planned"):
+        _experiment(replace(job, origin=planned))
+
+
+def test_only_what_can_change_a_number_makes_a_commit_dirty(tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@x"]
+    for name in ("methods/toy/model.py", "README.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *arguments], check=True)
+    here = this_machine(None)
+    assert origin(tmp_path, here, [])["dirty"] is False
+    (tmp_path / "README.md").write_text("2")
+    assert origin(tmp_path, here, [])["dirty"] is False
+    (tmp_path / "methods/toy/model.py").write_text("2")
+    assert origin(tmp_path, here, [])["dirty"] is True

@@ -195,3 +195,13 @@ def test_files_can_be_read_by_others(tmp_path: Path) -> None:
     write_atomically(tmp_path / "r.json", "{}")
     assert (tmp_path / "r.json").stat().st_mode & 0o044
     assert json.loads((tmp_path / "r.json").read_text()) == {}
+
+
+def test_whoever_reads_while_a_file_is_replaced_reads_the_old_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    write_atomically(path, "old")
+    with path.open() as reader:
+        write_atomically(path, b"new and longer")
+        assert reader.read() == "old"
+    assert path.read_text() == "new and longer"
+    assert list(tmp_path.iterdir()) == [path]
