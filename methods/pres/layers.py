@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.shared.checks import check_probabilities, check_sizes
-from methods.shared.temporal import CosineOfTime, segment_softmax, segment_sum
+from methods.shared.temporal import CosineOfTime, refuse_to_derive_again, segment_softmax, segment_sum
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
@@ -136,7 +136,7 @@ class Attend(torch.autograd.Function):
     """share = dropout(softmax(probe . key)) over the keys of a query; mixed = sum_j share_j key_j.
 
     `attend` is the same in plain torch. Here scores are a sparse sampled product and sums are bags of an embedding,
-    so that nothing of size (keys x heads x K) is ever made, forwards or backwards.
+    so that nothing of size (keys x heads x K) is ever made, forwards or backwards. Differentiable once.
 
     Shapes: probe (h, Q, K), key (P, K), owner (P,), keep (h, P) or None -> mixed (h, Q, K).
     """
@@ -155,6 +155,7 @@ class Attend(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_mixed: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        refuse_to_derive_again("Attend")
         probe, key, owner, share, kept, keep, bounds, columns = ctx.saved_tensors
         heads, num, _ = probe.shape
         grad_mixed = grad_mixed.contiguous()

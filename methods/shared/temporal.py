@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.temporal import EventStream
+from methods.shared.checks import check_sizes
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,12 @@ class Batch:
 
 
 def batches(stream: EventStream, size: int, first: int = 0, last: int | None = None) -> Iterator[Batch]:
-    """Cut the events first .. last - 1 of a stream into consecutive batches; the last one may be smaller."""
+    """Cut the events first .. last - 1 of a stream into consecutive batches; the last one may be smaller.
+
+    Raises:
+        TypeError, ValueError: a size that is no whole number of at least 1.
+    """
+    check_sizes("batches", size=size)
     last = len(stream) if last is None else last
     for begin in range(first, last, size):
         part = slice(begin, min(begin + size, last))
@@ -147,7 +153,12 @@ class NeighborIndex:
         return self._filed_among(node, torch.searchsorted(self.stream.t, t))  # left: events at t itself do not count
 
     def _filed_among(self, node: Tensor, seen: Tensor | int) -> tuple[Tensor, Tensor]:
-        """Range of the node's files among the first `seen` events."""
+        """Range of the node's files among the first `seen` events. Raises IndexError if a node is out of range."""
+        if len(node):
+            low, high = node.aminmax()
+            if low < 0 or high >= self.stream.num_nodes:
+                wrong = int(low if low < 0 else high)
+                raise IndexError(f"NeighborIndex: node {wrong} is outside 0 .. {self.stream.num_nodes - 1}")
         return self._begin[node], torch.searchsorted(self._key, node * len(self.stream) + seen)
 
 
@@ -188,8 +199,14 @@ def rewound(model: Any, action: Callable[[], object]) -> Callable[[], None]:
     return again
 
 
+def refuse_to_derive_again(name: str) -> None:
+    """For the head of a backward that would be silently wrong if it were differentiated (`create_graph=True`)."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{name}: has a first derivative only; ask for it without create_graph=True")
+
+
 class CosineOfTime(torch.autograd.Function):
-    """cos(dt w + b) for dt (...) without gradient.
+    """cos(dt w + b) for dt (...) without gradient; differentiable once.
 
     The phase is computed in turns and whole turns are dropped: a cosine of millions of radians takes twice as long, and
     the rounding is the same. The derivative reuses the phase.
@@ -204,6 +221,7 @@ class CosineOfTime(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+        refuse_to_derive_again("CosineOfTime")
         dt, phase = ctx.saved_tensors
         slope = torch.sin(phase).mul_(grad).flatten(0, -2)
         return None, -(dt.flatten() @ slope), -slope.sum(0)
@@ -231,7 +249,7 @@ class GRUUpdate(torch.autograd.Function):
     """What `nn.GRUCell` computes from its weights: message (U, m), memory (U, d) -> (U, d).
 
     The gradient is written by hand, in a third of the operations, and stops at the weights: message and memory come
-    from earlier batches and carry none.
+    from earlier batches and carry none. Differentiable once.
     """
 
     @staticmethod
@@ -249,6 +267,7 @@ class GRUUpdate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor, Tensor, Tensor, Tensor]:
+        refuse_to_derive_again("GRUUpdate")
         message, memory, gates, recalled, candidate = ctx.saved_tensors
         reset, keep = gates.chunk(2, dim=1)
         of_candidate = grad * (1 - keep) * (1 - candidate.square())

@@ -130,3 +130,31 @@ def test_segment_softmax_is_the_softmax_of_each_owners_entries() -> None:
     shares = segment_softmax(scores, owner, 4)
     for first, last in ((0, 3), (3, 5), (5, 6)):
         torch.testing.assert_close(shares[:, first:last], scores[:, first:last].softmax(1))
+
+
+def test_a_second_derivative_is_refused_where_it_would_be_wrong() -> None:
+    dt, weight, bias = torch.rand(3), torch.rand(2, requires_grad=True), torch.rand(2, requires_grad=True)
+    x, cell = torch.rand(3, 4), torch.nn.GRUCell(4, 4)
+    of_cell = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
+    for out, given in (
+        (CosineOfTime.apply(dt, weight, bias), [weight, bias]), (GRUUpdate.apply(x, x, *of_cell), of_cell),
+    ):  # fmt: skip
+        torch.autograd.grad(out.sum(), given, retain_graph=True)
+        with pytest.raises(RuntimeError, match="has a first derivative only"):
+            torch.autograd.grad(out.sum(), given, create_graph=True)
+    table = torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(Rows.apply, (table, torch.tensor([2, 0, 2])))
+
+
+def test_nodes_out_of_range_and_batches_of_nothing_are_refused() -> None:
+    k = torch.arange(4)
+    stream = EventStream(k % 2, k % 2 + 1, k.double(), torch.zeros(4, 1), 3)
+    index, end = NeighborIndex(stream), torch.full((1,), 9.0, dtype=torch.float64)
+    for node in (-1, 3):
+        with pytest.raises(IndexError, match=rf"node {node} is outside 0 \.\. 2"):
+            index.recent(torch.tensor([node]), end, 2)
+        with pytest.raises(IndexError, match=rf"node {node} is outside"):
+            index.latest(torch.tensor([node]), 4, None)
+    for size in (0, -1):
+        with pytest.raises(ValueError, match="batches: size must be at least 1"):
+            next(batches(stream, size))
