@@ -5,15 +5,20 @@ BIN := $(VENV)/bin
 # dvc runs its stages with the `python` that it finds on PATH
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: reproduce test lint setup scm scoreboard lock asv gpu
+.PHONY: reproduce test statistics lint setup scm scoreboard lock asv gpu
 
 reproduce: setup scm
 	dvc repro --quiet
 	@assay verdicts --profile quick
 	@assay check --profile quick && echo "report: $(CURDIR)/site/index.html"
 
+# A worker for each core, each with whole files. The simulations of error rates are apart: they only change with the
+# statistics themselves.
 test: setup lint
-	python -m pytest
+	python -m pytest -n auto --dist loadfile -m "not statistics"
+
+statistics: setup
+	python -m pytest -m statistics
 
 lint: setup
 	ruff check .

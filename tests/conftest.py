@@ -13,6 +13,12 @@ from tests.checkout import Checkout
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def locks_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Workers that run tests side by side do not wait for each other, nor for a run on this machine."""
+    os.environ.setdefault("ASSAY_LOCKS", str(tmp_path_factory.mktemp("locks")))
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)

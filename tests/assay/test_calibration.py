@@ -13,6 +13,7 @@ from assay.calibrate import Cell, calibrate
 from assay.verdict import claim, regions, stats
 
 Mutate = Callable[[pytest.MonkeyPatch], None]
+pytestmark = pytest.mark.statistics
 FEWER = 2_000
 
 # what VERDICTS.md promises: power of the t interval 1 and 2 standard deviations beyond the bar

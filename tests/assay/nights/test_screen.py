@@ -14,6 +14,7 @@ from assay.calibrate import Cell
 from assay.nights import screen
 from assay.nights.calibrate import calibrate_alarm, everything, false_alarms, power, screening
 
+pytestmark = pytest.mark.statistics
 FEWER = 600
 RNG = np.random.default_rng
 Mutate = Callable[[pytest.MonkeyPatch], None]
