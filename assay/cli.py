@@ -9,6 +9,7 @@ import importlib
 import io
 import json
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ from assay.card import PROFILES, Card, Profile, find_cards, load_card
 from assay.errors import AssayError, CardError, JobError, RecordError
 from assay.problems import known
 from assay.record import Result, load_result, result_path
-from assay.terminal import err, out, print_card, print_cards, print_verdicts, say, steps
+from assay.terminal import COLOURS, err, out, print_card, print_cards, print_claim, print_verdicts, say, steps
 
 if TYPE_CHECKING:
     from assay.verdict import Verdict
@@ -51,8 +52,18 @@ def main() -> None:
         raise SystemExit(2) from None
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        say(out, f"assay {metadata.version('assay')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _begin() -> None:
+def _begin(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+) -> None:
     problems.forget()
 
 
@@ -67,9 +78,15 @@ def list_papers(as_json: Json = False) -> None:
 
 
 @app.command()
-def show(slug: str) -> None:
-    """One paper: its idea, its methods, and what is known of its claims."""
+def show(
+    slug: str, claim: Annotated[str | None, typer.Argument(metavar="[CLAIM]", help="One claim, in full.")] = None
+) -> None:
+    """One paper: its idea, its methods, and what is known of its claims; or all that is known of one claim."""
     card = _cards([slug])[slug]
+    if claim is not None:
+        known([claim], card.claims, f"claim of {slug}")
+        print_claim(card, claim, [v for p in PROFILES for v in _judge({slug: card}, p) if v.claim == claim])
+        return
     results: dict[str, Result] = {p: result for p in PROFILES if (result := _result(p, slug))}
     print_card(card, results, [v for p in PROFILES if p in results for v in _judge({slug: card}, p)])
 
@@ -116,6 +133,9 @@ def run(
 def verdicts(
     slugs: Slugs = None,
     profile: ProfileOption = "quick",
+    only: Annotated[
+        list[str] | None, typer.Option("--verdict", metavar="WORD", help="Only these, such as `contradicted`.")
+    ] = None,
     as_json: Json = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Only write a summary a paper, for `dvc metrics show`.")
@@ -128,6 +148,8 @@ def verdicts(
 
         write_metrics(ROOT, profile, found)
         return
+    known(only or [], COLOURS, "verdict")
+    found = [v for v in found if not only or v.verdict in only]
     if as_json:
         _print_json([v.json() for v in found])
     else:
@@ -250,11 +272,12 @@ def doctor(calibrate: Annotated[bool, typer.Option("--calibrate", help="Simulate
 
 
 @app.command()
-def check(profile: ProfileOption = "quick") -> None:
+def check(slugs: Slugs = None, profile: ProfileOption = "quick") -> None:
     """Exit 1 if dvc.yaml is stale or a job of this profile failed or never ran; 2 if a card or a result is damaged."""
-    cards = _cards()
-    with problems.named("pipelines"):
-        pipeline(check=True)
+    cards = _cards(slugs)
+    if not slugs:
+        with problems.named("pipelines"):
+            pipeline(check=True)
     broken = 0
     for slug, card in cards.items():
         result = _result(profile, slug)

@@ -97,6 +97,24 @@ def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdic
     print_verdicts(verdicts)
 
 
+def print_claim(card: Card, claim_id: str, verdicts: Sequence[Verdict]) -> None:
+    """One claim in full: what is claimed and by whom, the bar and its reason, and each profile's verdict."""
+    claim = card.claims[claim_id]
+    say(out, f"{card.title}\n{claim_id}: {claim.says.strip()}")
+    said = {
+        "whose": "a check of our own, which the paper does not claim" if claim.of == "ours" else "the paper's",
+        "the paper": claim.paper_says, "compared": "; ".join(test.value or test.slope or "" for test in claim.tests()),
+        "bar": next((v.bar for v in verdicts if v.bar), ""), "because": claim.why, "rests on": claim.rests_on,
+    }  # fmt: skip
+    for name, text in said.items():
+        if text:
+            say(out, f"{name + ':':<11}{' '.join(text.split())}")
+    for v in verdicts:
+        say(out, "  ".join(filter(None, (f"\n{v.profile}:", v.verdict, estimate_text(v), _reason(v)))))
+        for place, part in enumerate(v.parts, 1):
+            say(out, f"  part {place}, {part['value']} {part['bar']}: {part['verdict']}; {part['reason']}")
+
+
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
     """The papers' claims, one a line, then the checks of our own; each with its counts, for they are not added up."""
     claims, own = ([v for v in verdicts if v.of == whose] for whose in ("paper", "ours"))

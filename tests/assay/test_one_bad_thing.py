@@ -230,3 +230,32 @@ def test_a_run_names_the_paper_whose_code_is_broken_and_runs_the_others(checkout
     checked = checkout.assay("check")
     assert checked.returncode == 1
     assert "absent: toy #0: failed: methods/absent/experiments.py" in checked.stderr
+
+
+def test_one_claim_is_shown_in_full(tmp_path: Path, assay: Assay) -> None:
+    code, shown, _ = assay("show", "ok", "good-is-better")
+    assert code == 0
+    for said in ("good-is-better: good beats bad.", "whose:     the paper's", "compared:  good - bad", "bar:       > 0",
+                 "because:   a test", "quick:  reproduced", "the whole interval meets > 0"):  # fmt: skip
+        assert said in shown
+    code, _, said = assay("show", "ok", "good-is-bettr")
+    assert code == 2
+    assert "no claim of ok 'good-is-bettr'; did you mean good-is-better?" in said
+
+
+def test_verdicts_are_filtered_by_word(tmp_path: Path, assay: Assay) -> None:
+    paper(tmp_path, "toy", CARD.replace("good - bad", "bad - good"))
+    found = json.loads(assay("verdicts", "--verdict", "contradicted", "--json")[1])
+    assert [v["paper"] for v in found] == ["toy"]
+    assert VERDICT in assay("verdicts", "--verdict", "reproduced")[1]
+    assert "did you mean contradicted?" in assay("verdicts", "--verdict", "contradictd")[2]
+
+
+def test_a_paper_can_be_checked_alone_and_the_version_is_told(tmp_path: Path, assay: Assay) -> None:
+    paper(tmp_path, "toy")
+    result_path(tmp_path, "quick", "toy").unlink()
+    assert assay("check", "ok") == (0, "", "")
+    code, _, said = assay("check", "toy")
+    assert code == 1
+    assert "toy: no result in profile quick" in said
+    assert assay("--version")[1].startswith("assay ")

@@ -83,6 +83,12 @@ def test_exact_numbers_are_not_rounded_on_their_way() -> None:
     assert exactly(math.e, 1, "log(a) - b", 0) == REPRODUCED
 
 
+def test_exactly_on_the_outer_edge_contradicts_nothing() -> None:
+    fields: dict[str, Any] = {**EXACT, "kind": "value", "value": "a", "target": 5, "within": 1, "outside": 2}
+    words = [judged(rows("a", [value]), **fields).verdict for value in (5, 6, 7, 8)]
+    assert words == [REPRODUCED, REPRODUCED, INCONCLUSIVE, CONTRADICTED]
+
+
 def test_evidence_is_one_of_three_words() -> None:
     with pytest.raises(VerdictError, match="rows of evidence 'estimated'; it is one of simulated, measured, counted"):
         judged(rows("a", FIVE, evidence="estimated"), value="a", bar="> 0")
