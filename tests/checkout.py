@@ -68,7 +68,7 @@ class Checkout:
 
     def assay(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.command(*arguments), cwd=self.root, env=self.environment, text=True,
-                              capture_output=True, timeout=120)  # fmt: skip
+                              capture_output=True, timeout=280)  # fmt: skip
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """As from a terminal: a shell's background job, which the tests may be, would have it ignore Ctrl-C."""

@@ -107,7 +107,7 @@ class Runner:
         environment = {**os.environ, "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
                        "PYTHONPATH": str(ROOT), "GITHUB_OUTPUT": "output"}  # fmt: skip
         return subprocess.run([ROOT / ".github" / script, *arguments], cwd=self.folder, env=environment, text=True,
-                              capture_output=True, timeout=120)  # fmt: skip
+                              capture_output=True, timeout=280)  # fmt: skip
 
 
 @pytest.fixture

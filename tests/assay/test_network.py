@@ -1,4 +1,8 @@
-"""Limits are real: they are held against the clock, on ranks that really send."""
+"""Limits are real: they are held against the clock, on ranks that really send.
+
+A busy machine can only make a transfer slower. So that it cannot be quicker than its limit always holds; that it is not
+twice as slow, as where a limit is shared that should not be, need hold once in many tries.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +37,16 @@ def seconds_on_the_wire(size: int) -> float:
     return size * 8 / SLOW.payload.bandwidth_bps
 
 
-def best_time(rank, world_size, size, repeats, routes):
-    """Least s of some repeats, over all ranks, in which every (a, b) of `routes` sends `size` bytes at once."""
-    best = float("inf")
-    for _ in range(repeats):
+TRIES = 40
+
+
+def best_time(rank, world_size, size, enough_s, routes):
+    """Least s in which every (a, b) of `routes` sends `size` bytes at once, of the tries until one takes `enough_s`.
+
+    A try takes as long as its slowest rank.
+    """
+    best = torch.tensor(float("inf"))
+    for _ in range(TRIES):
         dist.barrier()
         start = time.perf_counter()
         # receives first: gloo announces them on the connection that the data takes
@@ -46,44 +56,49 @@ def best_time(rank, world_size, size, repeats, routes):
         for work in received + sent:
             work.wait()
         dist.barrier()
-        best = min(best, time.perf_counter() - start)
-    return best
+        took = torch.tensor(time.perf_counter() - start)
+        dist.all_reduce(took, dist.ReduceOp.MAX)
+        best = torch.minimum(best, took)
+        if best < enough_s:
+            break
+    return best.item()
 
 
-def share_of_ideal(world_size, size, routes, repeats=3):
-    times = run_ranks(best_time, world_size, args=(size, repeats, routes), network=SLOW)
-    return max(times) / seconds_on_the_wire(size)
+def share_of_ideal(world_size, size, routes, below):
+    """The least time that was seen, of the time that the bytes of one route take; less than `below` is enough."""
+    ideal = seconds_on_the_wire(size)
+    return run_ranks(best_time, world_size, args=(size, below * ideal, routes), network=SLOW)[0] / ideal
 
 
 @needs_network
 def test_a_send_takes_its_bytes_over_the_bandwidth():
-    assert 0.98 < share_of_ideal(2, 3_000_000, [(0, 1)]) < 1.06
+    assert 0.98 < share_of_ideal(2, 3_000_000, [(0, 1)], below=1.4) < 1.4
 
 
 @needs_network
 def test_a_small_send_is_not_let_through_at_once():
-    assert share_of_ideal(2, 30_000, [(0, 1)], repeats=10) > 0.7
+    assert share_of_ideal(2, 30_000, [(0, 1)], below=0.7) > 0.7
 
 
 @needs_network
 def test_both_directions_have_the_full_rate_at_once():
-    assert 0.98 < share_of_ideal(2, 3_000_000, [(0, 1), (1, 0)]) < 1.2
+    assert 0.98 < share_of_ideal(2, 3_000_000, [(0, 1), (1, 0)], below=1.6) < 1.6
 
 
 @needs_network
 def test_two_pairs_do_not_share_a_limit():
-    assert 0.98 < share_of_ideal(4, 2_000_000, [(0, 1), (2, 3)]) < 1.1
+    assert 0.98 < share_of_ideal(4, 2_000_000, [(0, 1), (2, 3)], below=1.6) < 1.6
 
 
 @needs_network
 @pytest.mark.parametrize("routes", [[(0, 1), (0, 2), (0, 3)], [(1, 0), (2, 0), (3, 0)]], ids=["out", "in"])
 def test_three_transfers_share_one_side_of_a_rank(routes):
-    assert 2.95 < share_of_ideal(4, 1_000_000, routes) < 3.3
+    assert 2.95 < share_of_ideal(4, 1_000_000, routes, below=4.5) < 4.5
 
 
 def least_round_trip(rank, world_size):
     times, message = [], torch.ones(1)
-    for _ in range(10):
+    for _ in range(TRIES):
         start = time.perf_counter()
         if rank == 0:
             dist.send(message, 1)
@@ -141,7 +156,7 @@ def processes_in(namespaces: set[str]) -> list[int]:
     return found
 
 
-def all_gone(namespaces: set[str], seconds: float = 10.0) -> bool:
+def all_gone(namespaces: set[str], seconds: float = 120.0) -> bool:
     give_up = time.monotonic() + seconds
     while processes_in(namespaces) and time.monotonic() < give_up:
         time.sleep(0.05)
@@ -180,7 +195,7 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path):
     parent = subprocess.Popen([sys.executable, "-c", code], env=environment)
     notes = [tmp_path / "0", tmp_path / "1"]
     try:
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 120
         while not all(note.exists() and note.read_text() for note in notes) and time.monotonic() < give_up:
             time.sleep(0.05)
         family = psutil.Process(parent.pid).children(recursive=True)  # the hub is among them
@@ -191,14 +206,14 @@ def test_nothing_is_left_when_the_caller_is_killed(tmp_path):
     finally:
         parent.kill()
         parent.wait()
-    assert not psutil.wait_procs(family, timeout=10)[1]
+    assert not psutil.wait_procs(family, timeout=120)[1]
     assert all_gone(namespaces)
 
 
 def printed(code: str, **options) -> str:
     command = [sys.executable, "-c", code]
     options["env"] = {**os.environ, "PYTHONPATH": str(ROOT), **options.pop("env", {})}
-    return subprocess.run(command, text=True, capture_output=True, check=True, timeout=60, **options).stdout
+    return subprocess.run(command, text=True, capture_output=True, check=True, timeout=240, **options).stdout
 
 
 WITHOUT = """
@@ -249,7 +264,7 @@ def test_who_may_not_make_network_namespaces_uses_a_user_namespace(tmp_path):
 
 
 def timed_send(rank, world_size):
-    seconds = best_time(rank, world_size, 300_000, 2, [(0, 1)])
+    seconds = best_time(rank, world_size, 300_000, float("inf"), [(0, 1)])
     return [{"metric": "send_s", "value": seconds, "unit": "s"}]
 
 

@@ -22,7 +22,7 @@ def python(program: str, *path: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
         [sys.executable, "-c", program],
-        env=environment, cwd=path[0], capture_output=True, text=True, timeout=60, check=False,
+        env=environment, cwd=path[0], capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
 
 

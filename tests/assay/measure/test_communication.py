@@ -119,7 +119,7 @@ def interface_bytes(interface):
 
 def tcp_bytes():
     """(sent with retransmissions, retransmitted), over the connections of this namespace."""
-    text = subprocess.run(["ss", "-tinH"], capture_output=True, text=True, check=True, timeout=20).stdout
+    text = subprocess.run(["ss", "-tinH"], capture_output=True, text=True, check=True, timeout=240).stdout
     return [sum(map(int, re.findall(rf"\b{field}:(\d+)", text))) for field in ("bytes_sent", "bytes_retrans")]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
@@ -98,7 +99,8 @@ def test_a_counter_that_wraps_around_goes_on(tree):
     assert found.joules == pytest.approx(5.0, rel=1e-12)
 
 
-def test_a_window_of_a_few_ticks_reads_missing(tree):
+def test_a_window_of_a_few_ticks_reads_missing(tree, monkeypatch):
+    monkeypatch.setattr(energy, "TICKS_PER_WINDOW", 10**7)  # so that no wait of this process is long enough
     tree.zone("intel-rapl:0", "package-0")
     found = measured(tree, {"intel-rapl:0": 0}, {"intel-rapl:0": 9}, seconds=0)
     assert found.joules is None
@@ -178,7 +180,9 @@ class Nvml:
     NVMLError = NvmlError
 
     def __init__(self, watts=200.0, counter=True, present=True):
-        self.watts, self.counter, self.present = watts, counter, present
+        self.counter, self.present = counter, present
+        self.millijoules, self.moving = 0, True  # of the counter, which moves with each look at it, or stands
+        self.watts, self.readings, self.clock = watts, [], 0.0  # each reading of the power takes 20 ms of this clock
 
     def nvmlInit(self):
         if not self.present:
@@ -192,36 +196,41 @@ class Nvml:
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):
         if not self.counter:
             raise NvmlError("Not Supported")
-        return int(time.monotonic() / 0.005) * int(5 * self.watts)  # moves every 5 ms, in mJ
+        self.millijoules += self.moving
+        return self.millijoules
 
     def nvmlDeviceGetPowerUsage(self, handle):
+        self.clock += 0.02
+        self.readings.append(self.watts)
         return int(self.watts * 1000)
 
 
 def test_a_gpus_energy_counter_is_read_in_joules():
-    meter = EnergyMeter("cuda:0", nvml=Nvml())
+    nvml = Nvml()
+    meter = EnergyMeter("cuda:0", nvml=nvml)
+    nvml.moving, nvml.millijoules = False, 1_000
     meter.start()
-    start = time.monotonic()
-    time.sleep(max(0.3, 1.2 * meter.shortest_s))
-    found, seconds = meter.stop(), time.monotonic() - start
-    assert found.source == "NVML energy counter"
-    assert found.joules == pytest.approx(200 * seconds, abs=2 * 200 * 0.005)
+    time.sleep(1.2 * meter.shortest_s)
+    nvml.millijoules = 61_000
+    assert meter.stop() == Energy(60.0, "NVML energy counter", None)
 
 
 def test_power_is_sampled_where_there_is_no_counter(monkeypatch):
-    monkeypatch.setattr(energy._SampledPower, "shortest_s", 0.2)
-    threads = threading.active_count()
-    nvml = Nvml(watts=100.0, counter=False)
+    """By the stand-in's clock, which moves with the readings: so it is known what the integral must be."""
+    monkeypatch.setattr(energy._SampledPower, "shortest_s", 0.0)
+    threads, nvml = threading.active_count(), Nvml(watts=100.0, counter=False)
+    monkeypatch.setattr(energy, "monotonic", lambda: nvml.clock)
     meter = EnergyMeter("cuda", nvml=nvml)
+    nvml.readings.clear()
     meter.start()
-    start = time.monotonic()
-    time.sleep(0.2)
-    nvml.watts, half = 300.0, time.monotonic()
-    time.sleep(0.2)
-    found, stop = meter.stop(), time.monotonic()
+    for watts in (100.0, 300.0, 200.0):
+        nvml.watts, enough = watts, len(nvml.readings) + 3
+        while len(nvml.readings) < enough:
+            time.sleep(0.001)
+    found = meter.stop()
     assert found.source == "NVML power, sampled"
-    # one sampling interval of doubt at the step
-    assert found.joules == pytest.approx(100 * (half - start) + 300 * (stop - half), abs=200 * 0.1)
+    assert found.joules == pytest.approx(sum(0.02 * (a + b) / 2 for a, b in itertools.pairwise(nvml.readings)))
+    assert {100.0, 300.0, 200.0} == set(nvml.readings)
     assert threading.active_count() == threads
 
 

@@ -61,15 +61,21 @@ def test_a_producer_ten_times_as_fast_is_never_more_than_its_registers_ahead():
 
 
 def test_unbounded_queues_fill_up_where_registers_do_not():
-    begun, behind = [], []
+    begun, behind, all_begun = [], [], threading.Event()
+
+    def begin(i):
+        begun.append(i)
+        if len(begun) == 300:
+            all_begun.set()
+        return i
 
     def slow(i):
-        time.sleep(1e-4)
+        assert all_begun.wait(200), "the first stage waits for the second"
         behind.append(len(begun) - i)
         return i
 
-    assert queue_pipeline([lambda i: begun.append(i) or i, slow], range(300)) == list(range(300))
-    assert max(behind) > 100
+    assert queue_pipeline([begin, slow], range(300)) == list(range(300))
+    assert max(behind) == 300
 
 
 @pytest.mark.parametrize("runtime", [run, simulate])

@@ -40,8 +40,9 @@ def test_cpu_seconds_count_work_and_not_waiting() -> None:
     cpu_seconds(run, {"direct": lambda: time.sleep(0.02), "staged": work}, pairs=3)
     rows = [row for row in run.rows if row.metric == "cpu_s"]
     assert [(row.method, row.repeat) for row in rows] == [(m, i) for m in ("direct", "staged") for i in range(3)]
-    assert all(row.value < 0.01 for row in rows if row.method == "direct")
-    assert all(row.value >= 0.02 for row in rows if row.method == "staged")
+    least_of_work = min(row.value for row in rows if row.method == "staged")
+    assert least_of_work >= 0.02
+    assert min(row.value for row in rows if row.method == "direct") < least_of_work / 2
 
 
 def test_lines_touched_are_the_added_and_the_replaced_ones(tmp_path: Path) -> None:
@@ -56,8 +57,8 @@ def test_hogs_work_while_the_block_runs_and_end_with_it() -> None:
     with hogs(1):
         (hog,) = (child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline()))
         before = sum(hog.cpu_times()[:2])
-        time.sleep(0.3)
-        assert sum(hog.cpu_times()[:2]) > before
+        while sum(hog.cpu_times()[:2]) <= before:
+            time.sleep(0.05)
     assert not hog.is_running()
 
 
@@ -77,5 +78,5 @@ def test_hogs_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     hog = psutil.Process(int(parent.stdout.readline()))
     parent.kill()
     parent.wait()
-    gone, _ = psutil.wait_procs([hog], timeout=10)
+    gone, _ = psutil.wait_procs([hog], timeout=120)
     assert gone
