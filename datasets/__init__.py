@@ -59,8 +59,8 @@ def load(name: str, **options: object) -> Any:
         options: passed on to the loader; its module documents them.
 
     Raises:
-        DataError: no such data set, an option that its loader does not know, or a file that no source could
-            deliver.
+        DataError: no such data set, an option that its loader does not know, a file that no source could
+            deliver, or one that is not what its loader reads.
     """
     dataset = info(name)
     signature = inspect.signature(dataset.loader)
@@ -69,7 +69,18 @@ def load(name: str, **options: object) -> Any:
     if unknown:
         known = ", ".join(takes) if takes else "none"
         raise DataError(f"load({name!r}): unknown option {', '.join(unknown)}; options of {name}: {known}")
-    return dataset.loader(*fetch(name), **options)
+    paths = fetch(name)
+    try:
+        return dataset.loader(*paths, **options)
+    except DataError:
+        raise
+    except Exception as error:
+        if options or not paths:  # which may be to blame, and the error says so
+            raise
+        raise DataError(
+            f"{name}: {', '.join(map(str, paths))} cannot be read: {type(error).__name__}: {error}; if a file is "
+            "damaged, delete it, and it is fetched again"
+        ) from error
 
 
 def _look_up(name: str) -> tuple[Dataset, Path]:

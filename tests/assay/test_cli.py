@@ -137,7 +137,7 @@ def test_a_terminal_shows_progress_with_the_time_left(checkout: Checkout) -> Non
     assert b"toy quick" in seen
     assert b"6/6" in seen
     assert b"left" in seen
-    assert re.search(rb"left.*0:00:0[1-5]", seen), "no estimate of the time left"
+    assert re.search(rb"left.*\d:\d\d:\d\d", seen), "no estimate of the time left"
 
 
 def _read(terminal: int) -> bytes:

@@ -163,7 +163,7 @@ def raises(run):
 
 @experiment(quick=dict(), timeout=0.5, threads=2)
 def hangs(run):
-    time.sleep(60)
+    time.sleep(600)
 
 @experiment(quick=dict(), threads=2)
 def is_killed(run):
@@ -260,7 +260,7 @@ def toy(run):
     (LOG.parent / "pid").write_text(str(os.getpid()))
     log(run, "began")
     if run.seed == 1 and not (LOG.parent / "go").exists():
-        time.sleep(60)
+        time.sleep(600)
     log(run, "ended")
 """)  # fmt: skip
     for end, began in ((signal.SIGKILL, ["0", "1"]), (signal.SIGINT, ["0", "1", "1"])):

@@ -57,7 +57,7 @@ def raises(run):
 
 @experiment(quick=dict(), timeout=0.5)
 def hangs(run):
-    time.sleep(60)
+    time.sleep(600)
 
 @experiment(quick=dict(), timeout=0.5)
 def is_stopped(run):
@@ -140,7 +140,7 @@ def toy(run):
     if run.seed == 2 and not Path(__file__).with_name("go").exists():
         subprocess.Popen(["sleep", "600"], start_new_session=True)
         log(run, "began")
-        time.sleep(60)
+        time.sleep(600)
     log(run, "began")
     log(run)
     with run.method("good") as m:
@@ -190,7 +190,7 @@ def toy(run):
     with run.method("bad") as m:
         m["score"] = 0.1 * run.seed
     if run.seed == 3:
-        time.sleep(60)
+        time.sleep(600)
 """)  # fmt: skip
     process = checkout.start("run", "--jobs", "1")
     wait_for(lambda: "began 3" in lines(checkout))

@@ -70,7 +70,7 @@ def test_hogs_end_when_their_parent_is_killed(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    with hogs(1):\n"
         "        print(multiprocessing.active_children()[0].pid, flush=True)\n"
-        "        time.sleep(60)\n"
+        "        time.sleep(600)\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, text=True,
                               stdout=subprocess.PIPE)  # fmt: skip
