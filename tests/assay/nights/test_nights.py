@@ -203,7 +203,7 @@ def test_other_versions_are_compared_and_named(nights: dict[str, Night], reposit
 
 def test_too_few_hot_paths_are_not_screened(nights: dict[str, Night], repository: Repository) -> None:
     few = replace(nights["first"], times={name: nights["first"].times[name] for name in ("toy.ten", "toy.twelve")})
-    assert "2 hot paths in common" in (compare(repository.root, few, nights["same"], LITTLE).untimed or "")
+    assert "2 usable hot paths in common" in (compare(repository.root, few, nights["same"], LITTLE).untimed or "")
 
 
 def test_a_night_is_stored_whole_and_damage_is_told(nights: dict[str, Night], tmp_path: Path) -> None:
