@@ -22,15 +22,19 @@ by both networks, bounds the loss from above:
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.shared.diffusion import EDM, EMA, frozen, squared_errors, training_sigmas
+from methods.shared.checks import check_numbers, check_sizes
+from methods.shared.diffusion import EDM, EMA, frozen, squared_errors, training_noise
+
+Candidate = TypeVar("Candidate")
 
 
 class LikelihoodModel(Protocol):
@@ -52,7 +56,13 @@ def ddo_loss(real_log_ratio: Tensor, fake_log_ratio: Tensor, alpha: float, beta:
     """The loss of log-ratios r on real data (N,) and on samples of the reference (M,). Scalar.
 
     log(1 - sigmoid(u)) is written log sigmoid(-u), which is finite where the first form overflows.
+
+    Raises ValueError where alpha or beta is not above 0, or ratios are not one a sample.
     """
+    check_numbers("ddo_loss", above=0.0, alpha=alpha, beta=beta)
+    if real_log_ratio.dim() != 1 or fake_log_ratio.dim() != 1:
+        raise ValueError(f"ddo_loss: log-ratios are (N,) and (M,); got {tuple(real_log_ratio.shape)} and "
+                         f"{tuple(fake_log_ratio.shape)}")  # fmt: skip
     return -F.logsigmoid(beta * real_log_ratio).mean() - alpha * F.logsigmoid(-beta * fake_log_ratio).mean()
 
 
@@ -83,7 +93,7 @@ def diffusion_log_ratio(model: EDM, reference: EDM, y: Tensor, sigma: Tensor, no
 def diffusion_loss(model: EDM, reference: EDM, real: Tensor, fake: Tensor, alpha: float, beta: float) -> Tensor:
     """DDO's loss for diffusion models: one noise level, of pretraining's distribution, and one noise a sample."""
     both = torch.cat([real, fake])
-    ratio = diffusion_log_ratio(model, reference, both, training_sigmas(len(both), both.device), torch.randn_like(both))
+    ratio = diffusion_log_ratio(model, reference, both, *training_noise(both))
     return ddo_loss(ratio[: len(real)], ratio[len(real) :], alpha, beta)
 
 
@@ -104,6 +114,10 @@ class Recipe:
     lr: float
     half_life: float
     pool_size: int
+
+    def __post_init__(self) -> None:
+        check_sizes("Recipe", steps=self.steps, batch_size=self.batch_size, pool_size=self.pool_size)
+        check_numbers("Recipe", above=0.0, lr=self.lr, half_life=self.half_life)
 
 
 def finetune(model: nn.Module, loss: Callable[[nn.Module], Tensor], recipe: Recipe) -> nn.Module:
@@ -130,6 +144,9 @@ def ddo_round(
         real: draws a batch of real data of the given size.
         loss: `likelihood_loss` or `diffusion_loss`.
     """
+    check_numbers("ddo_round", above=0.0, alpha=alpha, beta=beta)
+    if not len(pool):
+        raise ValueError("ddo_round: the pool of the reference's samples is empty")
 
     def of_step(model: nn.Module) -> Tensor:
         fake = pool[torch.randint(len(pool), (recipe.batch_size,), device=pool.device)]
@@ -163,8 +180,13 @@ def self_play(
     Args:
         real, sample: draw n real data; n samples of a model by its ordinary sampler.
         candidates: pairs (alpha, beta) that each round tries from the same reference and pool.
-        validate: a score on held-out data or a pool of its own, lower is better.
+        validate: a score on held-out data or a pool of its own, lower is better; not finite is worst.
+
+    Raises:
+        ValueError: no round, or no candidate.
+        FloatingPointError: no candidate of a round has a finite score.
     """
+    check_sizes("self_play", rounds=rounds, candidates=len(candidates))
     for _ in range(rounds):
         reference = frozen(model)
         pool = sample(reference, recipe.pool_size)
@@ -172,6 +194,19 @@ def self_play(
         for alpha, beta in candidates:
             trained = ddo_round(reference, pool, real, loss, alpha, beta, recipe)
             tried.append(Round(trained, alpha, beta, validate(trained)))
-        tried.sort(key=lambda candidate: candidate.score)
-        model = tried[0].model
+        model = lowest(tried, lambda candidate: candidate.score)[0].model
+        tried.sort(key=lambda candidate: candidate.score if math.isfinite(candidate.score) else math.inf)
         yield tried
+
+
+def lowest(candidates: Sequence[Candidate], score: Callable[[Candidate], float]) -> tuple[Candidate, float]:
+    """The first candidate with the lowest score, and that score; each is scored once, and NaN or infinity never wins.
+
+    Raises FloatingPointError where no score is finite.
+    """
+    scores = [score(candidate) for candidate in candidates]
+    finite = [i for i, value in enumerate(scores) if math.isfinite(value)]
+    if not finite:
+        raise FloatingPointError(f"none of {len(scores)} candidates has a finite score: all have diverged")
+    best = min(finite, key=lambda i: scores[i])
+    return candidates[best], scores[best]

@@ -13,7 +13,7 @@ import datasets
 from assay.experiment import MethodRows, Run, experiment
 from methods.ddo import exact, theory
 from methods.ddo.baselines import continue_mle, negative_log_likelihood, pretrain, steps_of_equal_compute
-from methods.ddo.ddo import Recipe, Round, diffusion_loss, likelihood_loss, self_play
+from methods.ddo.ddo import Recipe, Round, diffusion_loss, likelihood_loss, lowest, self_play
 from methods.ddo.densities import BernoulliMixture, TableDensity
 from methods.ddo.images import ImageStudy
 from methods.ddo.likelihood import MADE, SoftmaxChain
@@ -172,16 +172,18 @@ def bits(
         for rate in (1.0, 0.3, 0.1, 3.0):
             at_rate = replace(recipe, lr=rate * recipe.lr)
             tried += continue_mle(model, negative_log_likelihood, density.sample, at_rate, rounds)
-        record(m, min(tried, key=validate))
+        kept, m["validation"] = lowest(tried, validate)
+        record(m, kept)
     with run.method("ddo") as m:
-        record(m, best(list(play(model, candidates=candidates, recipe=recipe))))
+        record(m, best(m, list(play(model, candidates=candidates, recipe=recipe))))
     with run.method("ddo_paper") as m:
-        record(m, best(list(play(model, candidates=[(10.0, 0.02)], recipe=recipe))))
+        record(m, best(m, list(play(model, candidates=[(10.0, 0.02)], recipe=recipe))))
 
 
-def best(rounds: list[list[Round]]) -> nn.Module:
-    """The model of the best score of all rounds."""
-    return min((tried[0] for tried in rounds), key=lambda kept: kept.score).model
+def best(m: MethodRows, rounds: list[list[Round]]) -> nn.Module:
+    """The model of the best score of all rounds, which is recorded."""
+    kept, m["validation"] = lowest([tried[0] for tried in rounds], lambda kept: kept.score)
+    return kept.model
 
 
 GRID = [(alpha, beta) for alpha in (0.5, 1.0, 2.0, 4.0) for beta in (0.3, 1.0, 10.0)]
@@ -219,29 +221,29 @@ def plane(
         run.artifact("samples", {"points": study.density.sample(1_000).half().numpy()}, method="data")
     with run.method("mle") as m:
         models = study.mle(recipe, rounds)
-        report(run, "mle", m, study, study.chosen(models))
+        report(run, "mle", m, study, study.chosen(m, models))
         m.record("steps", round_steps, evidence="counted")
     record_rounds(run, "mle_rounds", study, models)
     with run.method("mle_tuned") as m:
         models = study.tuned_mle([replace(recipe, lr=rate) for rate in rates], rounds)
-        report(run, "mle_tuned", m, study, study.chosen(models))
+        report(run, "mle_tuned", m, study, study.chosen(m, models))
     if more:
         with run.method("mle_compute") as m:
             share = steps_of_equal_compute(recipe, trials=len(rates))
             models = study.tuned_mle([replace(recipe, lr=rate, steps=share) for rate in rates], rounds)
-            report(run, "mle_compute", m, study, study.chosen(models))
+            report(run, "mle_compute", m, study, study.chosen(m, models))
             m.record("steps", len(rates) * share, evidence="counted")
         with run.method("mle_compute_fixed") as m:
             longer = replace(recipe, steps=steps_of_equal_compute(recipe))
-            report(run, "mle_compute_fixed", m, study, study.chosen(study.mle(longer, rounds)))
+            report(run, "mle_compute_fixed", m, study, study.chosen(m, study.mle(longer, rounds)))
             m.record("steps", longer.steps, evidence="counted")
         with run.method("discriminator_guidance") as m:
-            guided = study.chosen(study.guided(width, steps, pool, CLASSIFIER_RATES, WEIGHTS))
+            guided = study.chosen(m, study.guided(width, steps, pool, CLASSIFIER_RATES, WEIGHTS))
             study.quality(m, guided)
             m.record("nfe", network_calls(guided), evidence="counted")
     with run.method("ddo") as m:
         played = study.ddo(candidates, recipe, rounds)
-        report(run, "ddo", m, study, best(played))
+        report(run, "ddo", m, study, best(m, played))
         m.record("steps", round_steps, evidence="counted")
     record_rounds(run, "ddo_rounds", study, [tried[0].model for tried in played])
     for tried in played[0]:  # all from the same reference and pool
@@ -326,16 +328,16 @@ def images(
         keep(run, "data", study.real(SHOWN))
     with run.method("mle") as m:
         tried = list(continue_mle(model, edm_loss, study.real, recipe, rounds))
-        measure(run, "mle", m, study, study.chosen(tried))
+        measure(run, "mle", m, study, study.chosen(m, tried))
     with run.method("mle_tuned") as m:
         recipes = [replace(recipe, lr=rate * finetuning_lr) for rate in rates]
         tried = [found for tuned in recipes for found in continue_mle(model, edm_loss, study.real, tuned, rounds)]
-        measure(run, "mle_tuned", m, study, study.chosen(tried))
+        measure(run, "mle_tuned", m, study, study.chosen(m, tried))
     with run.method("ddo") as m:
         played = list(
             self_play(model, study.real, study.draw, diffusion_loss, candidates, study.validate, recipe, rounds)
         )  # fmt: skip
-        measure(run, "ddo", m, study, best(played))
+        measure(run, "ddo", m, study, best(m, played))
         reached = [model, *(tried_models[0].model for tried_models in played)]
         by_round = [study.distance(study.draw_from(at, study.test_noise), study.test) for at in reached]
         m.curve("frechet", x=range(len(reached)), y=by_round, x_name="round")

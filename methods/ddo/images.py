@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from assay.experiment import MethodRows
 from datasets.images import Images
+from methods.ddo.ddo import lowest
 from methods.ddo.metrics import frechet_distance
 from methods.ddo.networks import Classifier
 from methods.shared.diffusion import Denoiser, heun
@@ -85,9 +87,11 @@ class ImageStudy:
     def draw_from(self, denoiser: Denoiser, noise: Tensor) -> Tensor:
         """Images (n, 1, H, W) of a denoiser from noise of the same shape by Heun's method with 18 steps.
 
-        Clamped to [-1, 1], as every image is that is shown or saved; features of anything beyond have no bound.
+        Clamped to [-1, 1], as every image is that is shown or saved; features of anything beyond have no bound. What is
+        infinite becomes NaN, for no clamping may make an image of a model that has diverged.
         """
-        return torch.cat([heun(denoiser, part, SAMPLER_STEPS) for part in noise.split(500)]).clamp(-1, 1)
+        x = torch.cat([heun(denoiser, part, SAMPLER_STEPS) for part in noise.split(500)])
+        return x.clamp(-1, 1).where(x.isfinite(), torch.nan)
 
     def draw(self, denoiser: Denoiser, n: int) -> Tensor:
         """n images from fresh noise."""
@@ -110,5 +114,7 @@ class ImageStudy:
         """The distance of real images to real images, none of which the classifier was trained on."""
         return frechet_distance(self.validation[: self.few], self.test)
 
-    def chosen(self, models: list[nn.Module]) -> nn.Module:
-        return min(models, key=self.validate)
+    def chosen(self, m: MethodRows, models: list[nn.Module]) -> nn.Module:
+        """The best by validation, whose score there is recorded."""
+        best, m["validation"] = lowest(models, self.validate)
+        return best

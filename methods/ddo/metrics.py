@@ -38,7 +38,9 @@ class Region:
         return cls(density, level, empty.frequencies(x))
 
     def frequencies(self, x: Tensor) -> Tensor:
-        """(K, 2) shares of points x (N, 2) by nearest mode, outside and inside the region."""
+        """(K, 2) shares of points x (N, 2) by nearest mode, outside and inside the region; NaN if a point is."""
+        if not bool(x.isfinite().all()):
+            return torch.full((len(self.density.means), 2), torch.nan)
         joint = self.density.joint(x)
         inside = joint.logsumexp(dim=1) >= self.log_density
         cell = 2 * torch.cdist(x, self.density.means).argmin(dim=1) + inside
@@ -69,7 +71,10 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     """Frechet distance between Gaussians fitted to features x (N, F) and y (M, F).
 
     |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^1/2). It is biased upwards where N is small: compare at one N.
+    NaN where a feature is not finite.
     """
+    if not bool(x.isfinite().all() and y.isfinite().all()):
+        return torch.nan
     x, y = x.double(), y.double()
     c_x, c_y = x.T.cov(), y.T.cov()
     values, vectors = torch.linalg.eigh(c_x)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from assay.experiment import MethodRows
 from methods.ddo.baselines import DiscriminatorGuidance, continue_mle, pretrain
-from methods.ddo.ddo import Recipe, Round, diffusion_loss, self_play
+from methods.ddo.ddo import Recipe, Round, diffusion_loss, lowest, self_play
 from methods.ddo.densities import GaussianMixture
 from methods.ddo.metrics import Region, sliced_w2
 from methods.ddo.networks import PointMLP
@@ -78,7 +78,7 @@ class PlaneStudy:
         best, kept = self.pretrained, []
         for _ in range(rounds):
             tried = [next(continue_mle(best, edm_loss, self.density.sample, recipe, 1)) for recipe in recipes]
-            best = min(tried, key=self.validate)
+            best, _ = lowest(tried, self.validate)
             kept.append(best)
         return kept
 
@@ -93,9 +93,10 @@ class PlaneStudy:
             found += [guidance.denoiser(weight) for weight in weights]
         return found
 
-    def chosen(self, denoisers: Sequence[Denoiser]) -> Denoiser:
-        """The best by validation."""
-        return min(denoisers, key=self.validate)
+    def chosen(self, m: MethodRows, denoisers: Sequence[Denoiser]) -> Denoiser:
+        """The best by validation, whose score there is recorded."""
+        best, m["validation"] = lowest(denoisers, self.validate)
+        return best
 
     def quality(self, m: MethodRows, denoiser: Denoiser) -> Tensor:
         """Record the quality of the samples that the test noise becomes, and return them, (points, 2)."""

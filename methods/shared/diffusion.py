@@ -22,6 +22,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from methods.shared.checks import check_numbers, check_sizes
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """Maps x (N, ...) at noise levels sigma (N,) to the expected clean data (N, ...)."""
 
@@ -46,8 +48,7 @@ class EDM(nn.Module):
 
     def __init__(self, network: nn.Module, sigma_data: float = 0.5) -> None:
         super().__init__()
-        if sigma_data <= 0:
-            raise ValueError(f"sigma_data is the data's standard deviation, above 0; it is {sigma_data}")
+        check_numbers("EDM", above=0.0, sigma_data=sigma_data)
         self.network, self.sigma_data = network, sigma_data
 
     def coefficients(self, sigma: Tensor, dim: int) -> Coefficients:
@@ -79,20 +80,32 @@ def training_sigmas(n: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def squared_errors(model: EDM, y: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-    """||F - target||^2 of each sample (N,), summed over its entries: EDM's loss at the weight 1 / c_out^2."""
+    """||F - target||^2 of each sample (N,), summed over its entries: EDM's loss at the weight 1 / c_out^2.
+
+    y, noise: (N, ...). sigma: (N,), above 0. Raises ValueError where shapes differ.
+    """
+    if noise.shape != y.shape or sigma.shape != y.shape[:1]:
+        raise ValueError(f"noise is of the data's shape and sigma one a sample; got data {tuple(y.shape)}, noise "
+                         f"{tuple(noise.shape)}, sigma {tuple(sigma.shape)}")  # fmt: skip
     x = y + sigma.view(-1, *[1] * (y.dim() - 1)) * noise
     return (model.raw(x, sigma) - model.target(y, x, sigma)).square().flatten(1).sum(dim=1)
 
 
+def training_noise(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Fresh noise levels (N,) and noise (N, ...) for a batch y (N, ...). Raises TypeError where y is not floats."""
+    if not y.is_floating_point():
+        raise TypeError(f"noise is added to floats; the data are {y.dtype}")
+    return training_sigmas(len(y), y.device), torch.randn_like(y)
+
+
 def edm_loss(model: EDM, y: Tensor) -> Tensor:
     """The training loss of a batch y (N, ...): the mean of `squared_errors` at fresh noise levels and noise."""
-    return squared_errors(model, y, training_sigmas(len(y), y.device), torch.randn_like(y)).mean()
+    return squared_errors(model, y, *training_noise(y)).mean()
 
 
 def sampling_sigmas(steps: int) -> Tensor:
     """Noise levels (steps + 1,) of sampling (equation 5), float64, from 80 to 0.002 and then 0."""
-    if steps < 2:
-        raise ValueError(f"the schedule has both ends, so at least 2 steps; it was asked for {steps}")
+    check_sizes("sampling_sigmas", least=2, steps=steps)  # the schedule has both ends
     top, low = SIGMA_MAX ** (1 / RHO), SIGMA_MIN ** (1 / RHO)
     levels = (top + torch.linspace(0, 1, steps, dtype=torch.float64) * (low - top)) ** RHO
     return torch.cat([levels, torch.zeros(1, dtype=torch.float64)])
@@ -161,6 +174,7 @@ class EMA:
     """
 
     def __init__(self, model: nn.Module, half_life: float) -> None:
+        check_numbers("EMA", above=0.0, half_life=half_life)
         self.model, self.decay = frozen(model), 0.5 ** (1 / half_life)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from assay.experiment import Run
 from methods.dcdm import DirectionNet, NetworkDirection, loss, solve, train, training_vectors
 from methods.dcdm.baselines import Deflation, cg, incomplete_cholesky, jacobi, one_shot, pcg, smooth_ritz_vectors
 from methods.dcdm.dcdm import Solution
-from methods.dcdm.poisson import RIGHT_HAND_SIDES, right_hand_side, system
+from methods.dcdm.poisson import RIGHT_HAND_SIDES, Poisson, right_hand_side, system
 from methods.dcdm.workloads import Grid, Training, trained
 from tests.methods.blindness import run_small
 
@@ -109,6 +109,18 @@ def test_every_experiment_trains_and_tests_with_the_seed_and_the_size_of_its_rep
         assert [t.line_search for _, t in asked] == ([True, False] if name == "iterations" else [True] * len(wanted))
         losses = {row.value for row in run.rows if row.metric == "loss"}
         assert losses == ({1.0} if name == "retrained" else set())  # of the end of training, not of all of it
+
+
+def test_the_vectors_of_a_training_are_drawn_with_the_seed_of_its_replicate(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds: list[int] = []
+
+    def drawn(A: Poisson, count: int, steps: int, generator: torch.Generator) -> torch.Tensor:
+        seeds.append(generator.initial_seed())
+        return training_vectors(A, count, steps, generator)
+
+    monkeypatch.setattr("methods.dcdm.workloads.training_vectors", drawn)
+    trained(Run("training", "quick", SEED), Training(size=4, steps=1, channels=2, vectors=4, ritz=4))
+    assert seeds == [SEED]
 
 
 def test_training_is_adam_along_a_cosine_with_cut_gradients_over_every_vector_in_turn() -> None:
