@@ -174,3 +174,16 @@ def test_the_peers_race_trains_both_on_the_same_events(monkeypatch: pytest.Monke
     run_small("semba", "throughput_peer", **RACE)
     assert list(raced) == ["semba", "pyg_semba"]
     assert asked == [(50, 100, 100)] * 2
+
+
+@pytest.mark.parametrize("kind", sorted(OBJECTIVES))
+def test_the_kept_epoch_has_the_highest_score_or_the_lowest_error(kind: str, task: Task, monkeypatch: Any) -> None:
+    model, found = torch.nn.Linear(1, 1), iter([2.0, 5.0, 1.0, 3.0])
+    epochs = iter(range(4))
+    objective = replace(OBJECTIVES[kind], metrics=lambda answers: {OBJECTIVES[kind].select: next(found)})
+    monkeypatch.setattr(training, "OBJECTIVES", {kind: objective})
+    monkeypatch.setattr(training, "train_epoch", lambda *rest: float(model.bias.data.fill_(next(epochs))))
+    monkeypatch.setattr(training, "validate", lambda *rest: answers_of(task, 1.0))
+    training.fit(model, task, kind, epochs=4, batch_size=60, lr=0.01, seed=0)
+    assert float(model.bias.detach()) == (2 if kind == "signwt_pred" else 1)
+    assert OBJECTIVES[kind].select == {"signlink_class": "macro_f1", "signwt_pred": "rmse"}.get(kind, "auc")
