@@ -78,7 +78,9 @@ def test_splits_are_numbered_and_the_seed_is_another_initialisation_alone(traine
         assert all(map(torch.equal, a.task.masks, c.task.masks))
         assert a.fitted == b.fitted
         assert a.fitted != c.fitted
-    assert torch.bincount(same[0].task.y[same[0].task.masks.train]).tolist() == [5] * 4
+    first, second = same[0].task, same[2].task  # two views of each split
+    assert torch.bincount(first.y[first.masks.train]).tolist() == [5] * 4
+    assert set(first.masks.test.tolist()) != set(second.masks.test.tolist())
 
 
 def test_a_generated_digraph_is_another_for_another_seed(trained: list[Trained]) -> None:
