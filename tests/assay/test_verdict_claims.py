@@ -174,6 +174,8 @@ def test_json_has_the_promised_keys_and_never_nan() -> None:
         "reported", "bar", "profile", "needed", "p", "parts", "changed", "device", "of",
     ]  # fmt: skip
     json.dumps(verdict, allow_nan=False)
+    assert verdict["of"] == "paper"
+    assert judged(result_of(versus(FIVE)), value="a - b", bar=">= 1", of="ours").json()["of"] == "ours"
     assert (verdict["paper"], verdict["claim"], verdict["unit"], verdict["device"]) == ("toy", "c", "%", "CPU")
 
 
