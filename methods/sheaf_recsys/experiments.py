@@ -69,7 +69,7 @@ def validation_score(method: str, hyperparameters: dict[str, Any], seed: int) ->
     model, graph = build(method, data, WIDTH, hyperparameters.get("layers", 0))
     learning = dict(lr=hyperparameters["lr"], reg=hyperparameters["reg"], epochs=TUNING_EPOCHS, seed=seed)
     try:
-        return max(fit(model, graph, data, **learning).val_f1)
+        return fit(model, graph, data, **learning).best
     except FloatingPointError:
         return float("nan")
 
@@ -88,8 +88,7 @@ def _fit_and_test(m: MethodRows, method: str, data: Interactions, dim: int, laye
     history = fit(model, graph, data, released_protocol=released, **learning)
     _record(m, evaluate(model, graph, data, "test", released_protocol=released))
     m["best_epoch"] = history.best_epoch
-    epochs = list(range(1, len(history.val_f1) + 1))
-    m.curve("val_f1", x=epochs, y=[100 * f1 for f1 in history.val_f1], x_name="epoch", unit="%")
+    m.curve("val_f1", x=history.validated, y=[100 * f1 for f1 in history.score], x_name="epoch", unit="%")
 
 
 def _setting(run: Run, method: str, tuned: bool) -> dict[str, Any]:
@@ -181,7 +180,7 @@ def over_smoothing(run: Run, users: int | None, items: int | None, dim: int, epo
     timeout=3600,
 )
 def stalks(run: Run, users: int | None, items: int | None, dim: int, epochs: int, steps: int, layers: int) -> None:
-    """F1@10 of stalks of dimension 1 (the released code), 2 and 4 (the paper's text) at equal embedding width.
+    """F1@10 of the released layer with stalks of dimension 1 (as released), 2 and 4 at equal embedding width.
 
     The maps of d > 1 are general d x d matrices. `parameters` differ by less than 3 %: nearly all are embeddings.
     """

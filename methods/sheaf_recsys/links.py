@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv, SAGEConv
 
 import datasets
+from methods.shared.metrics import require_finite
 from methods.shared.sheaf import SheafIndex
+from methods.shared.training import train, update
 from methods.sheaf_recsys.baselines import lightgcn, symmetric_adjacency
 from methods.sheaf_recsys.sheaf_recsys import INITIAL_STD, SheafRecommender
 
@@ -102,27 +104,35 @@ def train_links(model: nn.Module, graph: Any, split: LinkSplit, *, steps: int, l
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
     m = split.edges.shape[1]
-    best_val, test = -1.0, 0.0
-    for step in range(1, steps + 1):
+
+    def step() -> Tensor:
         pairs = torch.randint(split.num_nodes, (2, m), generator=generator).to(split.edges.device)
         pairs = pairs[:, ~split.joined[pairs[0], pairs[1]] & (pairs[0] != pairs[1])]
         output = model.get_embedding(graph)
         loss = F.softplus(-_score(output, split.edges)).mean() + F.softplus(_score(output, pairs)).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if step % EVALUATE_EVERY == 0:
-            with torch.no_grad():
-                output = model.get_embedding(graph)
-            if (val := hits_at(20, output, split.val)) > best_val:
-                best_val, test = val, hits_at(20, output, split.test)
-    return test
+        return update(optimizer, loss)
+
+    def hits(held_out: tuple[Tensor, Tensor]) -> float:
+        with torch.no_grad():
+            return hits_at(20, model.get_embedding(graph), held_out)
+
+    train(model, step, lambda: hits(split.val), epochs=steps, every=min(EVALUATE_EVERY, steps))
+    return hits(split.test)
 
 
 def hits_at(k: int, output: Tensor, held_out: tuple[Tensor, Tensor]) -> float:
-    """Share of held-out edges that score above the k-th best of the pairs without an edge (Hu et al. 2020)."""
+    """Share of held-out edges that score above the k-th best of the pairs without an edge (Hu et al. 2020).
+
+    An edge that equals such pairs counts as in a random order of them, on average.
+
+    Raises:
+        ValueError: a score is not finite.
+    """
     positive, negative = (_score(output, pairs) for pairs in held_out)
-    return float((positive > negative.topk(k).values[-1]).double().mean())
+    require_finite(torch.cat([positive, negative]))
+    above = (negative > positive.unsqueeze(1)).sum(1)
+    equal = (negative == positive.unsqueeze(1)).sum(1)
+    return float(((k - above) / (equal + 1)).clamp(0, 1).double().mean())
 
 
 def _score(output: Tensor, pairs: Tensor) -> Tensor:

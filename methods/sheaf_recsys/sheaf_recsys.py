@@ -14,10 +14,11 @@ For the arc (v, u) of an edge e, with m_vu the map from v's stalk to that of e:
     layer       X <- X - Delta (I (x) W1) (X W2 + b)                                                    (4)
     output      [E ; X_1 ; ... ; X_L], and a user's score of an item is the dot product of their rows   (5)
 
-E is a table of learned embeddings; every layer has maps and weights of its own, and no non-linearity. The text
-describes stalks of any dimension d. The released model has d = 1: a map is one number m in (-1, 1), and the "vector
-space of a node" is the width f of X, on which maps act as a scalar. That is the default here; `stalk_dim` > 1 is the
-text's model, in which a node's d f numbers are f vectors of its stalk.
+E is a table of learned embeddings; every layer has maps and weights of its own, and no non-linearity. That is the
+released model, in which d = 1: a map is one number m in (-1, 1), and the "vector space of a node" is the width f of X,
+on which maps act as a scalar. The text describes stalks of any dimension d. `stalk_dim` > 1 is the released layer with
+such stalks, a node's d f numbers being f vectors of its stalk, with general or diagonal maps; of the text's layer it
+lacks the non-linearity after Delta and the orthogonal maps (Neural Sheaf Diffusion, in this project, has both).
 
 Delta is applied by `methods/shared/sheaf.py`, the one sheaf Laplacian of this project: a sparse product whose backward
 pass never holds two nodes' features per arc. `training.py` has the loss; reading (1) to (5) in `SheafConv` and
@@ -31,6 +32,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from methods.shared.checks import check_option, check_sizes
+from methods.shared.graph import checked_edge_index, node_ids
+from methods.shared.metrics import require_finite
 from methods.shared.sheaf import MapLearner, SheafIndex, SheafLaplacian
 
 INITIAL_STD = 0.1  # of the embeddings, as released
@@ -45,12 +49,15 @@ class SheafConv(nn.Module):
         maps: "general" (d, d) matrices, or "diagonal" ones. The same for d = 1.
 
     Raises:
-        ValueError: `stalk_dim` does not divide `channels`.
+        TypeError: a size that is no whole number.
+        ValueError: a size below 1, `stalk_dim` does not divide `channels`, or maps of another name.
     """
 
     def __init__(self, channels: int, stalk_dim: int = 1, maps: Literal["general", "diagonal"] = "general") -> None:
         super().__init__()
-        if stalk_dim < 1 or channels % stalk_dim:
+        check_sizes("SheafConv", channels=channels, stalk_dim=stalk_dim)
+        check_option("SheafConv", "maps", maps, ("general", "diagonal"))
+        if channels % stalk_dim:
             raise ValueError(f"stalk_dim {stalk_dim} does not divide the {channels} channels")
         self.stalk_dim = stalk_dim
         self.full = maps == "general" and stalk_dim > 1
@@ -67,7 +74,10 @@ class SheafConv(nn.Module):
         return SheafLaplacian(index, maps.squeeze(1) if self.stalk_dim == 1 else maps)
 
     def forward(self, x: Tensor, index: SheafIndex) -> Tensor:
-        """x (N, c) -> (N, c)."""
+        """x (N, c) -> (N, c). Raises ValueError for another shape."""
+        if x.shape != (index.num_nodes, self.stalk_dim * self.linear.in_features):
+            wanted = (index.num_nodes, self.stalk_dim * self.linear.in_features)
+            raise ValueError(f"x: needs shape {wanted}, got {tuple(x.shape)}")
         delta = self.laplacian(x, index)
         if self.mix is None:
             return x - delta @ self.linear(x)
@@ -92,6 +102,8 @@ class SheafRecommender(nn.Module):
         maps: Literal["general", "diagonal"] = "general",
     ) -> None:  # fmt: skip
         super().__init__()
+        check_sizes("SheafRecommender", num_nodes=num_nodes, embedding_dim=embedding_dim, stalk_dim=stalk_dim)
+        check_sizes("SheafRecommender", least=0, num_layers=num_layers)
         self.num_nodes, self.embedding_dim, self.num_layers = num_nodes, embedding_dim, num_layers
         self.embedding = nn.Embedding(num_nodes, embedding_dim)
         self.convs = nn.ModuleList(SheafConv(embedding_dim, stalk_dim, maps) for _ in range(num_layers))
@@ -100,6 +112,8 @@ class SheafRecommender(nn.Module):
     def layers(self, edge_index: Tensor | SheafIndex) -> list[Tensor]:
         """E, X_1, ..., X_L, each (N, c)."""
         index = edge_index if isinstance(edge_index, SheafIndex) else SheafIndex(edge_index, self.num_nodes)
+        if index.num_nodes != self.num_nodes:
+            raise ValueError(f"edge_index: a SheafIndex of {index.num_nodes} nodes for a model of {self.num_nodes}")
         states = [self.embedding.weight]
         for conv in self.convs:
             states.append(conv(states[-1], index))
@@ -115,9 +129,14 @@ class SheafRecommender(nn.Module):
         return torch.cat(self.layers(edge_index), dim=1)
 
     def forward(self, edge_index: Tensor | SheafIndex, edge_label_index: Tensor | None = None) -> Tensor:
-        """Scores (B,) of the pairs `edge_label_index` (2, B); by default of the graph's own arcs."""
+        """Scores (B,) of the pairs `edge_label_index` (2, B); by default of the graph's own arcs.
+
+        Raises:
+            TypeError, ValueError, IndexError: arcs or pairs are none of `num_nodes` nodes.
+        """
         if edge_label_index is None:
             edge_label_index = edge_index.arcs if isinstance(edge_index, SheafIndex) else edge_index
+        edge_label_index = checked_edge_index(edge_label_index, self.num_nodes)
         output = self.get_embedding(edge_index)
         return (output[edge_label_index[0]] * output[edge_label_index[1]]).sum(1)
 
@@ -126,8 +145,20 @@ class SheafRecommender(nn.Module):
         """The k nodes of `dst_index` with the highest scores for each node of `src_index`, best first: (S, k).
 
         Items that a user has met take part, as with `LightGCN.recommend`.
+
+        Raises:
+            TypeError, ValueError, IndexError: arcs or nodes are none of `num_nodes`, k is not one of 1 .. the number
+                of items, or a score is not finite.
         """
-        output = self.get_embedding(edge_index)
-        source = output if src_index is None else output[src_index]
-        best = (source @ (output if dst_index is None else output[dst_index]).T).topk(k).indices
-        return best if dst_index is None else dst_index[best]
+        output, every = (
+            self.get_embedding(edge_index),
+            torch.arange(self.num_nodes, device=self.embedding.weight.device),
+        )
+        source = every if src_index is None else node_ids(src_index, self.num_nodes, "src_index")
+        target = every if dst_index is None else node_ids(dst_index, self.num_nodes, "dst_index")
+        check_sizes("recommend", k=k)
+        if k > len(target):
+            raise ValueError(f"recommend: k is {k}, but there are {len(target)} nodes to choose from")
+        scores = output[source] @ output[target].T
+        require_finite(scores)
+        return target[scores.topk(k).indices]

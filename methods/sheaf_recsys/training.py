@@ -11,14 +11,16 @@ A recommender is any module with an `embedding` (an `nn.Embedding` of all nodes,
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from methods.shared.checks import check_option
+from methods.shared.metrics import relevance_by_rank, require_finite
+from methods.shared.training import Training, train
 from methods.sheaf_recsys.data import Interactions
 
 BATCH = 1024  # triples
@@ -119,22 +121,28 @@ class Ranking:
 
 
 def rank_items(scores: Tensor, data: Interactions, split: str, *, released_protocol: bool = False) -> Ranking:
-    """Judge scores (num_users, num_items) on "val" or "test"; equal scores rank by item number.
+    """Judge scores (num_users, num_items) on "val" or "test"; equal scores count as in a random order, on average.
 
     Items of the training do not take part, nor, in the test, those of the validation: they cannot be answers.
+
+    Raises:
+        ValueError: no such split, or a score that is not finite.
     """
-    seen = data.matrix(data.train)
+    check_option("rank_items", "split", split, ("val", "test"))
+    require_finite(scores)
+    seen, allowed = data.matrix(data.train), None
     if released_protocol:
         scores = scores * ~seen
     else:
-        scores = scores.masked_fill(seen | data.matrix(data.val) if split == "test" else seen, -torch.inf)
+        allowed = ~(seen | data.matrix(data.val) if split == "test" else seen)
     wanted = data.matrix(getattr(data, split))
     users = wanted.any(1)
-    best = scores[users].sort(dim=1, descending=True, stable=True).indices[:, : max(TOP)]
-    hit, total = wanted[users].gather(1, best).double(), wanted[users].sum(1).double()
-    gain = 1 / torch.arange(2, best.shape[1] + 2, device=best.device, dtype=torch.float64).log2()
+    hit = relevance_by_rank(scores[users], wanted[users], max(TOP), None if allowed is None else allowed[users])
+    total = wanted[users].sum(1).double()
+    gain = 1 / torch.arange(2, max(TOP) + 2, device=hit.device, dtype=torch.float64).log2()
+    hit = F.pad(hit, (0, max(TOP) - hit.shape[1]))
     hits, gained, ideal = hit.cumsum(1), (hit * gain).cumsum(1), gain.cumsum(0)
-    k = torch.tensor(TOP, device=best.device) - 1
+    k = torch.tensor(TOP, device=hit.device) - 1
     ideal_at = ideal[torch.minimum(total.long().unsqueeze(1) - 1, k)]
     return Ranking(
         (hits[:, k] / (k + 1)).mean(0).tolist(),
@@ -155,17 +163,8 @@ def evaluate(model: Recommender, graph: Any, data: Interactions, split: str, *,
     return rank_items(scores, data, split, released_protocol=released_protocol)
 
 
-@dataclass
-class Fit:
-    """Mean loss and validation F1@10 of every epoch, and the (1-based) epoch whose weights were kept."""
-
-    loss: list[float] = field(default_factory=list)
-    val_f1: list[float] = field(default_factory=list)
-    best_epoch: int = 0
-
-
 def fit(model: Recommender, graph: Any, data: Interactions, *, epochs: int, lr: float, reg: float, seed: int,
-        steps: int | None = None, released_protocol: bool = False) -> Fit:  # fmt: skip
+        steps: int | None = None, released_protocol: bool = False) -> Training:  # fmt: skip
     """Train with Adam and keep the weights of the epoch with the best validation F1@10.
 
     Args:
@@ -174,19 +173,21 @@ def fit(model: Recommender, graph: Any, data: Interactions, *, epochs: int, lr: 
         steps: batches in an epoch; by default as many as make up the training set.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: the loss or a score of the validation is not finite.
     """
     sampler = TripleSampler(data, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     steps = max(1, data.train.shape[1] // BATCH) if steps is None else steps
     reg = RELEASED_REG if released_protocol else reg
-    history, best = Fit(), {}
     model.train()
-    for epoch in range(1, epochs + 1):
-        losses = [train_step(model, graph, optimizer, sampler, reg) for _ in range(steps)]
-        history.loss.append(float(torch.stack(losses).mean()))
-        history.val_f1.append(evaluate(model, graph, data, "val", released_protocol=released_protocol).at("f1", 10))
-        if history.best_epoch == 0 or history.val_f1[-1] > history.val_f1[history.best_epoch - 1]:
-            history.best_epoch, best = epoch, copy.deepcopy(model.state_dict())
-    model.load_state_dict(best)
-    return history
+
+    def epoch() -> Tensor:
+        return torch.stack([train_step(model, graph, optimizer, sampler, reg) for _ in range(steps)]).mean()
+
+    def validation() -> float:
+        try:
+            return evaluate(model, graph, data, "val", released_protocol=released_protocol).at("f1", 10)
+        except ValueError as error:
+            raise FloatingPointError(f"{type(model).__name__}: {error}") from error
+
+    return train(model, epoch, validation, epochs=epochs)

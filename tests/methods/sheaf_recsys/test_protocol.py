@@ -1,0 +1,209 @@
+"""What the experiments may see and what they record: test interactions, seeds, settings, and rows for every claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from assay.experiment import Run, seed_everything
+from methods.shared.sheaf import SheafIndex
+from methods.sheaf_recsys import SheafConv, SheafRecommender, baselines, experiments
+from methods.sheaf_recsys.data import Interactions
+from methods.sheaf_recsys.links import LinkSplit, build_link_model, hits_at, train_links
+from methods.sheaf_recsys.smoothing import last_layer, mean_cosine, two_step_energy
+from methods.sheaf_recsys.training import RELEASED_REG, evaluate, fit, rank_items
+from tests.methods.blindness import assert_blind, run_small
+from tests.methods.claims import assert_claims_are_judged
+from tests.methods.unusual import assert_takes_or_refuses
+
+SLUG, FILMS, RING = "sheaf_recsys", "movielens_100k", "heterophilous_ring"
+WHOLE = dict(dataset=FILMS, users=None, items=None, dim=8)
+SMALL: dict[str, dict[str, Any]] = {
+    "ranking": dict(**WHOLE, epochs=2, steps=2, tuned=True),
+    "protocols": dict(**WHOLE, epochs=2, steps=2, tuned=True, methods=["sheaf", "mf"], others=["ngcf"]),
+    "over_smoothing": dict(**WHOLE, epochs=1, steps=2, depths=[1, 3]),
+    "stalks": dict(**WHOLE, epochs=1, steps=2, layers=1),
+    "links": dict(dataset=RING, class_size=15, degree=10, dim=4, steps=20),
+}
+TEST_METRICS = {"f1_at_10", "precision_at_10", "recall_at_10", "ndcg_at_10", "f1", "hits_at_20"}
+
+
+def films() -> Interactions:
+    """Users with a taste: 30 users and 60 items in three groups."""
+    chance = torch.rand(30, 60, generator=torch.Generator().manual_seed(0))
+    chance -= 0.3 * (torch.arange(30)[:, None] % 3 == torch.arange(60) % 3)
+    parts = (chance < 0.1, (chance >= 0.1) & (chance < 0.15), (chance >= 0.15) & (chance < 0.2))
+    return Interactions(30, 60, *(part.nonzero().T for part in parts))
+
+
+@pytest.fixture(autouse=True)
+def few_films(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiments, "load_interactions", films)
+
+
+def permuted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """Another item for every test interaction, and edges and non-edges of the test exchanged."""
+
+    def other_test() -> Interactions:
+        data = films()
+        known = torch.cat([data.train, data.val, data.test], dim=1)
+        free = (~data.matrix(known)).nonzero()
+        return replace(data, test=free[:: len(free) // data.test.shape[1]].T)
+
+    def draw(*given: Any, real: Callable[..., LinkSplit] = LinkSplit.draw) -> LinkSplit:
+        split = real(*given)
+        return replace(split, test=split.test[::-1])
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(experiments, "load_interactions", other_test)
+            patch.setattr(LinkSplit, "draw", draw)
+            yield
+
+    return context
+
+
+def test_nothing_but_test_metrics_knows_the_interactions_and_links_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert_blind(SLUG, SMALL, permuted(monkeypatch), TEST_METRICS, {"step_time": "a race of training steps"})
+
+
+def scores_of(run: Run, metric: str = "f1_at_10") -> dict[tuple[str | None, Any], float]:
+    knobs = ("protocol", "stalk_dim", "layers")
+    found = {}
+    for row in run.rows:
+        if row.metric == metric:
+            found[row.method, next((row.setting[k] for k in knobs if k in row.setting), None)] = row.value
+    return found
+
+
+def trained(method: str, layers: int, released: bool = False, **learning: Any) -> tuple[Any, Any, float]:
+    seed_everything(3)
+    model, graph = experiments.build(method, films(), 8, layers)
+    fit(model, graph, films(), seed=3, released_protocol=released, **learning)
+    return model, graph, 100 * evaluate(model, graph, films(), "test", released_protocol=released).at("f1", 10)
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_every_method_is_ranked_by_its_own_setting_and_the_steps_of_all(tuned: bool) -> None:
+    run = run_small(SLUG, "ranking", seed=3, **{**SMALL["ranking"], "tuned": tuned})
+    found, untuned = scores_of(run), dict(lr=1e-2, reg=1e-4, layers=2, neighbors=50)
+    assert {method for method, _ in found} == {"sheaf", "lightgcn", "mf", "ngcf", "gat", "item_knn", "popularity"}
+    for method in experiments.LEARNED:
+        s = run.tuned(method) if tuned else untuned
+        _, _, f1 = trained(method, s.get("layers", 0), lr=s["lr"], reg=s["reg"], epochs=2, steps=2)
+        assert found[method, None] == f1, method
+    neighbors = (run.tuned("item_knn") if tuned else untuned)["neighbors"]
+    for method, scores in (("item_knn", baselines.item_knn(films(), neighbors)),
+                           ("popularity", baselines.popularity(films()))):  # fmt: skip
+        assert found[method, None] == 100 * rank_items(scores, films(), "test").at("f1", 10)
+
+
+def test_protocols_differ_in_what_they_say_they_differ_in() -> None:
+    run = run_small(SLUG, "protocols", seed=3, **SMALL["protocols"])
+    found = scores_of(run)
+    cases = {("sheaf", p) for p in experiments.PROTOCOLS} | {("mf", p) for p in experiments.PROTOCOLS}
+    assert found.keys() == cases | {("ngcf", "released")}
+    for (method, protocol), value in found.items():
+        s = run.tuned(str(method))
+        reg, released = 1e-4 if protocol == "fair" else RELEASED_REG, protocol == "released"
+        _, _, f1 = trained(str(method), s.get("layers", 0), released, lr=s["lr"], reg=reg, epochs=2, steps=2)
+        assert value == f1, (method, protocol)
+
+
+def test_depths_and_stalks_are_compared_at_one_setting() -> None:
+    learning = dict(lr=5e-3, reg=1e-4, epochs=1, steps=2)
+    run = run_small(SLUG, "over_smoothing", seed=3, **SMALL["over_smoothing"])
+    adjacency = baselines.symmetric_adjacency(films().edge_index, films().num_nodes)
+    for (method, depth), f1 in scores_of(run).items():
+        model, graph, expected = trained(str(method), depth, **learning)
+        x = last_layer(model, graph)
+        assert f1 == expected
+        assert scores_of(run, "cosine")[method, depth] == mean_cosine(x, 30)
+        assert scores_of(run, "energy")[method, depth] == two_step_energy(x, adjacency)
+    run = run_small(SLUG, "stalks", seed=3, **SMALL["stalks"])
+    found = scores_of(run)
+    assert [stalk_dim for _, stalk_dim in found] == [1, 2, 4]
+    for (_, stalk_dim), f1 in found.items():
+        seed_everything(3)
+        model, graph = SheafRecommender(90, 8, 1, stalk_dim), SheafIndex(films().edge_index, 90)
+        fit(model, graph, films(), seed=3, **learning)
+        assert f1 == 100 * evaluate(model, graph, films(), "test").at("f1", 10)
+        assert scores_of(run, "parameters")["sheaf", stalk_dim] == sum(p.numel() for p in model.parameters())
+
+
+def test_links_are_judged_on_the_test_at_the_best_step_of_the_validation() -> None:
+    run = run_small(SLUG, "links", seed=3, **SMALL["links"])
+    split = LinkSplit.draw(RING, 15, 10, 3, torch.device("cpu"))
+    found = scores_of(run, "hits_at_20")
+    assert {method for method, _ in found} == {"sheaf", "mf", "gcn", "sage", "lightgcn"}
+    for (method, _), value in found.items():
+        seed_everything(3)
+        model, graph = build_link_model(str(method), split, 4, layers=2)
+        assert value == 100 * train_links(model, graph, split, steps=20, lr=1e-2, seed=3)
+        assert value == 100 * hits_at(20, model.get_embedding(graph), split.test)
+
+
+def test_ties_count_what_a_random_order_gives_and_nan_is_refused() -> None:
+    data = films()
+    equal = torch.ones(30, 60)
+    allowed = 60 - (data.matrix(data.train) | data.matrix(data.val)).sum(1)
+    users = data.matrix(data.test).any(1)
+    recall = (10 / allowed[users].double()).clamp(max=1).mean()
+    assert rank_items(equal, data, "test").at("recall", 10) == pytest.approx(float(recall))
+    pairs = torch.tensor([[0] * 40, list(range(1, 41))])
+    assert hits_at(20, torch.ones(41, 1), (pairs[:, :10], pairs[:, 10:])) == pytest.approx(20 / 31)
+    equal[3, 4] = torch.nan
+    with pytest.raises(ValueError, match="scores: 1 of 1800 are NaN or infinite"):
+        rank_items(equal, data, "val")
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        hits_at(1, torch.full((41, 1), torch.nan), (pairs[:, :10], pairs[:, 10:]))
+    with pytest.raises(ValueError, match="split must be one of 'val', 'test'; got 'train'"):
+        rank_items(torch.ones(30, 60), data, "train")
+
+
+def test_a_model_that_diverges_in_its_last_step_is_refused_and_never_kept() -> None:
+    data = films()
+    model, graph = experiments.build("mf", data, 8, 0)
+    with pytest.raises(FloatingPointError, match=r"LightGCN: (scores|the loss)"):
+        fit(model, graph, data, epochs=1, lr=1e38, reg=0.0, seed=0, steps=1)
+
+
+@pytest.mark.parametrize(("stalk_dim", "maps"), [(1, "general"), (2, "general"), (2, "diagonal")])
+def test_unusual_inputs_are_taken_or_refused(stalk_dim: int, maps: str) -> None:
+    data = films()
+    index = SheafIndex(data.edge_index, data.num_nodes)
+
+    def convolved(x: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return SheafConv(8, stalk_dim, maps).to(x.dtype if x.is_floating_point() else torch.float32)(x, index)
+
+    def scored(edge_index: Tensor, pairs: Tensor, users: Tensor, k: int) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = SheafRecommender(data.num_nodes, 8, 2, stalk_dim, maps)
+        best = model.recommend(edge_index, src_index=users, dst_index=torch.arange(30, 90), k=k)
+        return [model(edge_index, pairs), best.double()]
+
+    assert_takes_or_refuses(convolved, x=torch.randn(90, 8))
+    assert_takes_or_refuses(
+        scored, edge_index=data.edge_index, pairs=data.edge_index[:, :7], users=torch.arange(5), k=3
+    )
+    assert_takes_or_refuses(SheafConv, channels=8, stalk_dim=stalk_dim, maps=maps)
+    sizes = dict(num_nodes=9, embedding_dim=8, num_layers=2, stalk_dim=stalk_dim)
+    assert_takes_or_refuses(SheafRecommender, **sizes, maps=maps)
+    with pytest.raises(ValueError, match="maps must be one of 'general', 'diagonal'; got 'orthogonal'"):
+        SheafConv(8, 2, "orthogonal")
+
+
+def test_every_claim_is_judged_by_the_rows_of_its_experiment() -> None:
+    tiny = {name: {k: v for k, v in small.items() if k != "dataset"} for name, small in SMALL.items()}
+    tiny["protocols"] |= dict(methods=experiments.MAIN, others=experiments.OTHERS)
+    tiny["over_smoothing"] |= dict(depths=[8])
+    tiny["step_time"] = dict(users=None, items=None, dim=4, pairs=1)
+    assert_claims_are_judged(SLUG, "standard", tiny)
