@@ -296,12 +296,12 @@ def _beside_hogs(run: Run, table: Tensor, rows: int, busy: list[int], pairs: int
              widths=[64, REDDIT, 1024, 4096], pairs=30),
     requires=("gpu", "memory:48GiB"), timed=True, threads=GPU_CORES, timeout=3600,
 )  # fmt: skip
-def transfer(run: Run, table_gib: int, rows: list[int], widths: list[int], pairs: int) -> None:
+def transfer(run: Run, table_gib: float, rows: list[int], widths: list[int], pairs: int) -> None:
     """Time to bring scattered rows of host memory to the GPU, by their number and width.
 
     The table is locked before anything is timed; how long that takes is recorded once, as `page_lock_s`.
     """
-    table = host_table(table_gib * GIB // 4 // 1024, 1024)
+    table = host_table(int(table_gib * GIB) // 4 // 1024, 1024)
     start = time.perf_counter()
     with UnifiedTensor(table, run.device):
         run.value("page_lock_s", time.perf_counter() - start, unit="s", evidence="measured", gib=table_gib)
@@ -316,12 +316,12 @@ def transfer(run: Run, table_gib: int, rows: list[int], widths: list[int], pairs
     gpu=dict(datasets=[], replicates=5, table_gib=16, widths=[128, REDDIT, 800, 1024], pairs=30),
     requires=("gpu", "memory:48GiB"), timed=True, threads=GPU_CORES, timeout=1800,
 )  # fmt: skip
-def alignment(run: Run, table_gib: int, widths: list[int], pairs: int) -> None:
+def alignment(run: Run, table_gib: float, widths: list[int], pairs: int) -> None:
     """The three kernels, torch's own through the alias, and a plain copy of as much page-locked memory: 1 GiB each.
 
     `pinned_copy` is the ceiling: what the link gives to one large copy in the same process.
     """
-    table = host_table(table_gib * GIB // 4 // 1024, 1024)
+    table = host_table(int(table_gib * GIB) // 4 // 1024, 1024)
     with UnifiedTensor(table, run.device):
         for width in widths:
             part = as_rows(table, width)
@@ -338,9 +338,9 @@ def alignment(run: Run, table_gib: int, widths: list[int], pairs: int) -> None:
     gpu=dict(datasets=[], replicates=5, table_gib=4, rows=65_536, busy=[0, GPU_CORES // 2, GPU_CORES], pairs=30),
     requires="gpu", timed=True, threads=GPU_CORES, timeout=1800,
 )  # fmt: skip
-def contention_gpu(run: Run, table_gib: int, rows: int, busy: list[int], pairs: int) -> None:
+def contention_gpu(run: Run, table_gib: float, rows: int, busy: list[int], pairs: int) -> None:
     """Time to bring rows to the GPU beside processes that copy memory without pause: `hogs` of them."""
-    _beside_hogs(run, host_table(table_gib * GIB // 4 // REDDIT, REDDIT), rows, busy, pairs)
+    _beside_hogs(run, host_table(int(table_gib * GIB) // 4 // REDDIT, REDDIT), rows, busy, pairs)
 
 
 TRAINED = dict(num_nodes=1_000_000, batch_size=1000, fanouts=[10, 25])

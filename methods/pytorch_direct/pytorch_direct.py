@@ -36,6 +36,7 @@ from torch import Tensor
 
 from methods.pytorch_direct.kernels import MAPPINGS, can_run, gather, gather_twin
 from methods.pytorch_direct.requests import Traffic
+from methods.shared.checks import check_option
 
 
 class UnifiedTensor:
@@ -59,11 +60,11 @@ class UnifiedTensor:
 
     def __init__(self, tensor: Tensor, device: torch.device | str | None = None, mapping: str = "shift") -> None:
         _check_source(tensor)
-        if mapping not in MAPPINGS:
-            raise ValueError(f"UnifiedTensor: no mapping {mapping!r}; there are {', '.join(MAPPINGS)}")
+        check_option("UnifiedTensor", "mapping", mapping, MAPPINGS)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self.device = _indexed(torch.device(device))
+        check_option("UnifiedTensor", "device", self.device.type, ("cuda", "cpu"))
         self.mapping = mapping
         self.traffic = Traffic()
         self._tensor, registered = _page_locked(tensor, self.device)
@@ -165,8 +166,15 @@ class UnifiedTensor:
         return out
 
     def __setitem__(self, index: Tensor, rows: Tensor) -> None:
-        """Scatter rows into the host memory through the alias; of equal indices any one may win."""
+        """Scatter rows (n, ...) into the host memory through the alias; of equal indices any one may win.
+
+        Raises as `index_select`; ValueError: rows of another shape or type.
+        """
+        self._check_open()
         _check_index(index)
+        if not isinstance(rows, Tensor) or rows.dtype != self.dtype or rows.shape != (len(index), *self.shape[1:]):
+            given = f"{rows.dtype} {tuple(rows.shape)}" if isinstance(rows, Tensor) else type(rows).__name__
+            raise ValueError(f"UnifiedTensor: rows must be {self.dtype} {(len(index), *self.shape[1:])}; got {given}")
         self.alias.index_copy_(0, self._on_device(index), rows.to(self.device))
 
     def close(self) -> None:
@@ -205,6 +213,8 @@ def _check_source(tensor: Tensor) -> None:
         raise TypeError(f"UnifiedTensor: wants a tensor on the CPU, not {type(tensor).__name__}")
     if tensor.device.type != "cpu":
         raise ValueError(f"UnifiedTensor: the tensor is on {tensor.device}; it is for host memory: pass tensor.cpu()")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"UnifiedTensor: a tensor of layout {tensor.layout} has no rows in memory; pass it dense")
     if tensor.dim() == 0 or not tensor.is_contiguous():
         raise ValueError(
             f"UnifiedTensor: rows of {tuple(tensor.shape)} with strides {tensor.stride()} are not contiguous; "

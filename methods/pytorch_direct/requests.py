@@ -28,7 +28,8 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from methods.pytorch_direct.kernels import ALIGNED_BYTES, LINE_BYTES, is_shifted, threads_of_row
+from methods.pytorch_direct.kernels import ALIGNED_BYTES, LINE_BYTES, MAPPINGS, is_shifted, threads_of_row
+from methods.shared.checks import check_option, check_sizes
 
 WARP = 32
 _PAIRS_AT_ONCE = 32  # pairs x threads: what fits a cache is counted twice as fast
@@ -118,8 +119,10 @@ def threads(
         two (m, k): warps counted from the row's first one; columns, outside [0, F) for threads that are idle.
 
     Raises:
-        ValueError: an unknown mapping.
+        ValueError, TypeError: an unknown mapping, or a width that is none.
     """
+    check_option("threads", "mapping", mapping, MAPPINGS)
+    check_sizes("threads", width=width)
     line = LINE_BYTES // itemsize
     if mapping == "rowaligned":
         block = threads_of_row(width)
@@ -129,8 +132,6 @@ def threads(
         warps_of_block = -(-block // WARP)
         warp = slot // block * warps_of_block + slot % block // WARP
         return warp.expand(len(source), -1), slot - offset[:, None]
-    if mapping not in ("naive", "shift"):
-        raise ValueError(f"threads: no mapping {mapping!r}; there are naive, shift, rowaligned")
     column = torch.arange(width).expand(len(source), -1)
     warp = (out[:, None] + column) >> _power_of_two(WARP)
     if mapping == "shift" and is_shifted(width, itemsize, base):

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from methods.shared.checks import check_sizes
+
 
 @dataclass(frozen=True)
 class Graph:
@@ -28,12 +30,28 @@ class Graph:
 
 
 def graph_of(edge_index: Tensor, num_nodes: int) -> Graph:
-    """From arcs (2, A), source above target: the neighbours of a vertex are the sources of its arcs."""
+    """From arcs (2, A) int64, source above target: the neighbours of a vertex are the sources of its arcs.
+
+    Raises ValueError, TypeError or IndexError for arcs that are none, or that name a vertex that is not there.
+    """
+    check_sizes("graph_of", least=0, num_nodes=num_nodes)
+    if edge_index.dim() != 2 or len(edge_index) != 2:
+        raise ValueError(f"graph_of: arcs have the shape (2, A), not {tuple(edge_index.shape)}")
+    _check_nodes("graph_of: edge_index", edge_index, num_nodes)
     source, target = edge_index
     order = target.argsort(stable=True)
     start = torch.zeros(num_nodes + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(target, minlength=num_nodes), 0, out=start[1:])
     return Graph(start, source[order])
+
+
+def _check_nodes(what: str, nodes: Tensor, num_nodes: int) -> None:
+    if nodes.dtype != torch.int64:
+        raise TypeError(f"{what}: vertices are int64, not {nodes.dtype}")
+    if nodes.numel() and not 0 <= int(nodes.min()) <= int(nodes.max()) < num_nodes:
+        raise IndexError(
+            f"{what} runs from {int(nodes.min())} to {int(nodes.max())}; vertices are 0 to {num_nodes - 1}"
+        )
 
 
 @dataclass(frozen=True)
@@ -108,7 +126,12 @@ def sample(graph: Graph, seeds: Tensor, fanouts: tuple[int, ...], generator: tor
 
     Args:
         fanouts: one for each layer, from the input to the output (DGL's order: (10, 25) draws 25 for the seeds).
+
+    Raises:
+        ValueError, TypeError, IndexError: seeds that are no vertices, or fan-outs that are no numbers of neighbours.
     """
+    check_sizes("sample", **{f"fan-out {number}": fanout for number, fanout in enumerate(fanouts)})
+    _check_nodes("sample: seeds", seeds, graph.num_nodes)
     layers: list[Layer] = []
     wanted = seeds
     for fanout in reversed(fanouts):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from methods.pytorch_direct.requests import Traffic
 from methods.pytorch_direct.sampling import Batch, Layer
+from methods.shared.checks import check_sizes
 
 HIDDEN, DROPOUT, LEARNING_RATE = 16, 0.5, 0.003
 
@@ -60,10 +61,15 @@ class GraphSAGE(nn.Module):
 
     Args:
         in_channels, hidden_channels, num_classes: widths. num_layers: at least 1.
+
+    Raises:
+        ValueError, TypeError: widths or layers that are none.
     """
 
     def __init__(self, in_channels: int, num_classes: int, hidden_channels: int = HIDDEN, num_layers: int = 2) -> None:
         super().__init__()
+        check_sizes("GraphSAGE", in_channels=in_channels, num_classes=num_classes, hidden_channels=hidden_channels,
+                    num_layers=num_layers)  # fmt: skip
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), num_classes]
         self.convs = nn.ModuleList(MeanConv(a, b) for a, b in pairwise(widths))
 
