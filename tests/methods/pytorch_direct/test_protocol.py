@@ -101,11 +101,11 @@ def test_kernels_are_compared_with_the_rows_on_indices_of_four_kinds(monkeypatch
     monkeypatch.setattr(experiments, "by_kernel", lambda name, table, device: asked.append(name) or Wrong(table))
     run = run_small("pytorch_direct", "kernel_identity", widths=[33], rows=8)
     assert asked == list(MAP)
-    assert set(rows_of(run, "wrong_elements").values()) == {1}
+    assert set(rows_of(run, "wrong_elements").values()) == {2}
 
 
 class Wrong:
-    """Leaves one element unwritten."""
+    """Leaves one element unwritten, and another wrong."""
 
     def __init__(self, table: Tensor) -> None:
         self.table = table
@@ -113,6 +113,7 @@ class Wrong:
     def gather_into(self, out: Tensor, index: Tensor) -> Tensor:
         right = self.table[index].flatten()[1:]
         out.view(-1)[1:] = right.to(out.device)
+        out.view(-1)[2] += 1
         return out
 
 
@@ -194,6 +195,7 @@ def test_a_race_is_between_its_paths_at_every_setting_and_all_gather_the_same(
         assert all(torch.equal(out, reference) for out in tensors.values())
         if reference is not None and "rows" in setting:
             assert len(reference) == len(reference[:, 0].unique()) == setting["rows"]
+            assert reference.shape[1] == setting.get("width", 602)
 
 
 def seeded(call: Any) -> Any:
@@ -223,6 +225,7 @@ def test_unusual_inputs_are_taken_or_refused() -> None:
     (lambda u: u[torch.tensor([-1])], "the index runs from -1 to -1"),
     (lambda u: u[torch.tensor([True] * 10)], "an index is a tensor of int64"),
     (lambda u: u.__setitem__(torch.tensor([1]), torch.zeros(1, 3)), r"rows must be torch.float32 \(1, 4\); got"),
+    (lambda u: u.__setitem__(torch.tensor([1]), torch.zeros(1, 4, dtype=torch.float64)), r"got torch.float64 \(1, 4\)"),
     (lambda u: UnifiedTensor(torch.eye(3).to_sparse()), "layout torch.sparse_coo"),
     (lambda u: UnifiedTensor(torch.eye(3), device="meta"), "device must be one of 'cuda', 'cpu'; got 'meta'"),
 ])  # fmt: skip

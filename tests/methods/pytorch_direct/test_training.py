@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from assay import ROOT
-from datasets.power_law import hashed_features
+from assay.experiment import Run
+from datasets.power_law import NUM_CLASSES, hashed_features
 from methods.pytorch_direct import kernels, train_direct, train_staged
 from methods.pytorch_direct.experiments import changed_lines
 from methods.pytorch_direct.sampling import Batch, Layer, batches, graph_of
 from methods.pytorch_direct.training import GraphSAGE, MeanConv, Rows, in_turn, prefetched, train
-from methods.pytorch_direct.workloads import BASELINES, MAPPING, Interpreted, way_of
+from methods.pytorch_direct.workloads import BASELINES, MAPPING, Interpreted, trainings, way_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NODES, WIDTH, CLASSES, STEPS = 120, 37, 4, 8
@@ -51,6 +52,29 @@ def test_a_layer_is_own_weights_plus_the_mean_of_the_neighbours() -> None:
     mean = x[[0, 2, 3]].mean(dim=0)
     torch.testing.assert_close(got[0], conv.own.weight @ x[1] + conv.own.bias + conv.neighbor.weight @ mean)
     torch.testing.assert_close(got[1], conv.own.weight @ x[3] + conv.own.bias)  # no neighbours
+
+
+def test_the_recipe_is_the_official_examples(parts: list[Batch], features: Tensor) -> None:
+    """Two layers of width 16, ReLU and dropout 0.5 between them, mean cross-entropy, Adam with 0.003."""
+    labels, torch_seed = torch.arange(NODES) % NUM_CLASSES, 4
+    run = Run("training", "quick", seed=torch_seed)
+    found = trainings(run, {"staged": way_of("staged", features, run.device)}, parts, labels)["staged"]
+    torch.manual_seed(torch_seed)
+    model = GraphSAGE(WIDTH, NUM_CLASSES, hidden_channels=16, num_layers=2).to(run.device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    first, second = model.convs
+    expected = []
+    torch.manual_seed(0)
+    for part in (part.to(run.device) for part in parts):
+        hidden = torch.relu(first(features[part.nodes].to(run.device), part.layers[0]))
+        logits = second(torch.dropout(hidden, 0.5, train=True), part.layers[1])
+        loss = torch.nn.functional.cross_entropy(logits, labels[part.seeds].to(run.device))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        expected.append(loss.item())
+    torch.manual_seed(0)
+    assert found().tolist() == expected
 
 
 @pytest.mark.parametrize("name", [*BASELINES, *MAPPING])

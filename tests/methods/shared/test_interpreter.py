@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import math
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,3 +23,19 @@ def test_each_module_has_one_interpreted_copy() -> None:
     assert copies[0] is copies[2]
     assert copies[0] not in (copies[1], gather_kernels)
     assert all(copy.INTERPRETED for copy in copies)
+
+
+@pytest.mark.parametrize("wrong", [3, "kernels", sys, math], ids=str)
+def test_what_is_no_module_in_a_file_is_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match="needs a module of kernels in a Python file"):
+        interpreted(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(gather_kernels.triton is None, reason="Triton is not installed")
+def test_a_module_that_fails_leaves_the_environment_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "once.py").write_text("import os\nif os.environ.get('TRITON_INTERPRET'): raise ArithmeticError\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TRITON_INTERPRET", "")
+    with pytest.raises(ArithmeticError):
+        interpreted(importlib.import_module("once"))
+    assert os.environ["TRITON_INTERPRET"] == ""
