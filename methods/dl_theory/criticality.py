@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from methods.dl_theory.activations import Activation, activation_of
 from methods.dl_theory.expectations import chi_parallel, chi_perpendicular, mean_square
+from methods.shared.checks import check_numbers
 
 Universality = Literal["scale-invariant", "K* = 0", "half-stable"]
 SEARCHED = (1e-3, 1e3)
@@ -171,10 +172,14 @@ def parameter_groups(module: nn.Module, activation: str | nn.Module | Activation
 
         torch.optim.SGD(parameter_groups(model, "tanh", lr=0.5))
 
+    Every parameter is in one group: what belongs to no nn.Linear (norms, embeddings), of which the theory says nothing,
+    has `lr` itself, in a last group.
+
     Args:
         module: a perceptron; its layers are counted in the order of `linear_layers`.
         lr: learning rate, of which each group has its multiple.
     """
+    check_numbers("parameter_groups", above=0.0, lr=lr)
     layers = linear_layers(module)
     rates_b, rates_W = depth_scaled_rates(critical_point(activation), len(layers))
     groups: list[dict[str, Any]] = []
@@ -182,4 +187,6 @@ def parameter_groups(module: nn.Module, activation: str | nn.Module | Activation
         groups.append({"params": [layer.weight], "lr": lr * rate_W / layer.in_features})
         if layer.bias is not None:
             groups.append({"params": [layer.bias], "lr": lr * rate_b})
-    return groups
+    grouped = {id(p) for group in groups for p in group["params"]}
+    others = [p for p in module.parameters() if id(p) not in grouped]
+    return [*groups, {"params": others, "lr": lr}] if others else groups

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from methods.maestro.layers import low_rank_layers, ranks_of, share_of
+from methods.shared.checks import check_numbers
 
 
 def uniform_ranks(model: nn.Module, share: float) -> dict[str, int]:
-    """The same share of each layer's rank, rounded up."""
+    """The same share of each layer's rank, rounded up. share: in [0, 1]."""
+    check_numbers("uniform_ranks", least=0.0, most=1.0, share=share)
     return {name: share_of(share, rank) for name, rank in ranks_of(model).items()}
 
 
@@ -63,6 +66,9 @@ def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         return
+    batches = list(batches)
+    if not batches:
+        raise ValueError("recalibrate_batch_norm: without a batch there are no statistics")
     before, training = [m.momentum for m in norms], model.training
     for norm in norms:
         norm.reset_running_stats()
@@ -89,7 +95,12 @@ def greedy_ranks(model: nn.Module, loss: Callable[[], float], positions: Mapping
 
     Yields:
         name -> rank, until all ranks are 1.
+
+    Raises:
+        ValueError: a step that is not in (0, 1].
+        FloatingPointError: no cut leaves a finite loss. One that does not is never taken.
     """
+    check_numbers("greedy_ranks", above=0.0, most=1.0, step=step)
     layers = low_rank_layers(model)
     ranks = ranks_of(model)
     current = loss()
@@ -102,7 +113,10 @@ def greedy_ranks(model: nn.Module, loss: Callable[[], float], positions: Mapping
                     after = loss()
                 macs = (rank - cut) * (len(layers[name].U) + len(layers[name].V)) * positions[name]
                 trials.append(((after - current) / macs, after, name, cut))
-        _, current, name, cut = min(trials)
+        finite = [trial for trial in trials if math.isfinite(trial[0])]
+        if not finite:
+            raise FloatingPointError("greedy_ranks: no cut leaves a finite loss; the model has diverged")
+        _, current, name, cut = min(finite)
         ranks = {**ranks, name: cut}
         yield ranks
 

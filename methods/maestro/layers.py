@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.shared.checks import check_numbers, check_sizes
+
 
 class LowRank(nn.Module):
     """What both layers share: factors whose columns are counted and dropped from the end.
@@ -80,7 +82,8 @@ class LowRankLinear(LowRank):
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, rank: int | None = None) -> None:
-        rank = min(in_features, out_features) if rank is None else rank
+        check_sizes("LowRankLinear", in_features=in_features, out_features=out_features)
+        rank = _rank("LowRankLinear", rank, min(in_features, out_features))
         first, second = nn.Linear(in_features, rank, bias=False), nn.Linear(rank, out_features, bias)
         super().__init__(second.weight.detach(), first.weight.detach().T.clone(), _values(second.bias))
 
@@ -108,7 +111,10 @@ class LowRankConv2d(LowRank):
                  stride: int | tuple[int, int] = 1, padding: int | tuple[int, int] | str = 0,
                  dilation: int | tuple[int, int] = 1, bias: bool = True, rank: int | None = None) -> None:  # fmt: skip
         window = nn.modules.utils._pair(kernel_size)
-        rank = min(out_channels, in_channels * window[0] * window[1]) if rank is None else rank
+        check_sizes(
+            "LowRankConv2d", in_channels=in_channels, out_channels=out_channels, height=window[0], width=window[1]
+        )
+        rank = _rank("LowRankConv2d", rank, min(out_channels, in_channels * window[0] * window[1]))
         first = nn.Conv2d(in_channels, rank, window, bias=False)
         second = nn.Conv2d(rank, out_channels, 1, bias=bias)
         super().__init__(
@@ -152,7 +158,13 @@ def spectral_factors(weight: Tensor, rank: int | None = None) -> tuple[Tensor, T
 
 @contextmanager
 def truncated(layer: LowRank, rank: int) -> Iterator[None]:
-    """Inside, the layer works with its first `rank` columns only; gradients reach no others."""
+    """Inside, the layer works with its first `rank` columns only; gradients reach no others.
+
+    Raises ValueError where the layer has no such rank.
+    """
+    check_sizes("truncated", least=0, rank=rank)
+    if rank > layer.U.shape[1]:
+        raise ValueError(f"truncated: the layer has {layer.U.shape[1]} columns, so it cannot be cut to {rank}")
     layer._truncation = rank
     try:
         yield
@@ -174,6 +186,7 @@ def decompose(model: nn.Module, *, skip: Collection[str] = (), share: float = 1.
         ValueError: a name to skip that the model does not have; or `nn.MultiheadAttention`, whose fused projections
             cannot be reached.
     """
+    check_numbers("decompose", above=0.0, most=1.0, share=share)
     model = copy.deepcopy(model)
     names = dict(model.named_modules())
     unknown = [name for name in skip if name not in names]
@@ -224,6 +237,15 @@ def _factorised(module: nn.Module, share: float) -> LowRank:
 def share_of(share: float, rank: int) -> int:
     """ceil(share * rank), where 0.07 * 100 is 7."""
     return math.ceil(share * rank - 1e-9)
+
+
+def _rank(where: str, rank: int | None, most: int) -> int:
+    if rank is None:
+        return most
+    check_sizes(where, rank=rank)
+    if rank > most:
+        raise ValueError(f"{where}: rank must be at most {most}, the full rank; got {rank}")
+    return rank
 
 
 def _values(bias: Tensor | None) -> Tensor | None:

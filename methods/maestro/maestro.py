@@ -1,5 +1,10 @@
 """Maestro: low-rank structure found by training the decomposition (Horvath, Laskaridis, Rajput, Wang; ICML 2024).
 
+    model = decompose(dense)  # the same function, every layer as two factors
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    for (layer, rank), (x, y) in zip(RankSampler(model), batches):
+        optimizer.zero_grad(), lod_loss(model, x, y, layer, rank).backward(), optimizer.step()
+
 Every linear map is written as W = U V^T at full rank (`layers.py`). Nothing orders the columns of such a pair: (U R,
 V R) is the same map for every orthogonal R. Low-rank ordered decomposition (LoD) gives them an order: each step cuts
 ONE layer i to its first b columns and trains what is left,
@@ -64,11 +69,31 @@ class RankSampler:
         return pair
 
 
-def lod_loss(model: nn.Module, x: Tensor, y: Tensor, layer: LowRank, rank: int, *, full_pass: bool = False) -> Tensor:
+def lod_loss(
+    model: nn.Module, x: Tensor, y: Tensor, layer: LowRank | str, rank: int, *, full_pass: bool = False
+) -> Tensor:
     """Cross-entropy of the net with one layer cut to `rank` columns. x (B, ...), y (B,) int64.
 
-    full_pass: add a pass of the whole net, which learns from the labels, and let the cut net learn from its outputs.
+    Args:
+        layer: the layer, or its name as `RankSampler` gives it.
+        full_pass: add a pass of the whole net, which learns from the labels; the cut net then learns from its outputs.
+
+    Raises:
+        ValueError: a name that is no factorised layer, or a rank that the layer does not have.
+        TypeError: labels that are not whole numbers.
     """
+    if isinstance(layer, str):
+        layers = low_rank_layers(model)
+        if layer not in layers:
+            raise ValueError(f"lod_loss: {layer!r} is no factorised layer; the model has {', '.join(layers) or 'none'}")
+        layer = layers[layer]
+    if not isinstance(layer, LowRank):
+        raise TypeError(f"lod_loss: layer is a factorised layer or the name of one; got {layer!r}")
+    if y.is_floating_point():
+        raise TypeError(f"lod_loss: labels y are whole numbers, one a sample; got {y.dtype}")
+    if len(x) != len(y):
+        raise ValueError(f"lod_loss: labels y are one a sample; got {len(y)} for {len(x)}")
+    y = y.long()
     if not full_pass:
         with truncated(layer, rank):
             return F.cross_entropy(model(x), y)
@@ -80,6 +105,8 @@ def lod_loss(model: nn.Module, x: Tensor, y: Tensor, layer: LowRank, rank: int, 
 def group_lasso(model: nn.Module) -> Tensor:
     """Sum over layers and ranks b of ||U[:, b:]|| + ||V[:, b:]||; all stored columns, alive or not."""
     layers = low_rank_layers(model).values()
+    if not layers:
+        raise ValueError("group_lasso: the model has no factorised layer; decompose it first")
     return torch.stack([suffix_norms(factor).sum() for layer in layers for factor in (layer.U, layer.V)]).sum()
 
 
@@ -101,7 +128,17 @@ def importances(layer: LowRank) -> Tensor:
 
 
 def shrink(model: nn.Module, threshold: float = SHRINK_BELOW) -> dict[str, int]:
-    """Remove the ranks whose importance is below the threshold; returns the ranks that are left."""
-    for layer in low_rank_layers(model).values():
-        layer.rank = int((importances(layer) >= threshold).sum())
+    """Remove the ranks whose importance is below the threshold; returns the ranks that are left.
+
+    Raises:
+        ValueError: a threshold that is negative or NaN.
+        FloatingPointError: an importance is not finite; the model has diverged, and is not a small one.
+    """
+    if not threshold >= 0:
+        raise ValueError(f"shrink: threshold must be at least 0; got {threshold}")
+    for name, layer in low_rank_layers(model).items():
+        left = importances(layer)
+        if not bool(left.isfinite().all()):
+            raise FloatingPointError(f"shrink: factors of layer {name!r} are not finite; take a lower learning rate")
+        layer.rank = int((left >= threshold).sum())
     return ranks_of(model)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from methods.maestro.accounting import MacCounter, training_macs
 from methods.maestro.layers import decompose, low_rank_layers, ranks_of
 from methods.maestro.maestro import SHRINK_BELOW, RankSampler, group_lasso, lod_loss, shrink
+from methods.shared.checks import check_numbers, check_sizes
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
@@ -29,6 +30,11 @@ class Recipe:
     momentum: float = 0.9
     weight_decay: float = 0.0
     decay: bool = False
+
+    def __post_init__(self) -> None:
+        check_sizes("Recipe", epochs=self.epochs, batch_size=self.batch_size)
+        check_numbers("Recipe", above=0.0, lr=self.lr)
+        check_numbers("Recipe", least=0.0, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def lr_at(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
@@ -111,8 +117,9 @@ def logits(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def accuracy(model: nn.Module, data: Images) -> float:
-    """In percent."""
-    return 100 * float((logits(model, data.x).argmax(1) == data.y).float().mean())
+    """In percent. Outputs that are no numbers are wrong."""
+    scores = logits(model, data.x)
+    return 100 * float(((scores.argmax(1) == data.y) & scores.isfinite().all(1)).float().mean())
 
 
 def mean_loss(model: nn.Module, data: Images) -> float:

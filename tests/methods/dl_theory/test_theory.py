@@ -244,3 +244,14 @@ def test_parameter_groups_carry_the_rates_of_their_layer() -> None:
     groups = parameter_groups(model, "tanh", lr=0.6)
     assert [group["lr"] for group in groups] == pytest.approx([0.15, 0.6, 0.12, 0.1, 0.2])
     assert [id(p) for group in groups for p in group["params"]] == [id(p) for p in model.parameters()]
+
+
+def test_parameter_groups_leave_no_parameter_out() -> None:
+    """What is in no nn.Linear has the learning rate itself; an optimizer without it would never train it."""
+    model = nn.Sequential(nn.Linear(4, 5), nn.LayerNorm(5), nn.Tanh(), nn.Linear(5, 1), nn.PReLU())
+    groups = parameter_groups(model, "tanh", lr=0.6)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(id(p) for p in model.parameters())
+    assert groups[-1]["lr"] == 0.6
+    assert [id(p) for p in groups[-1]["params"]] == [id(p) for p in (*model[1].parameters(), model[4].weight)]
+    with pytest.raises(ValueError, match="lr must be above 0"):
+        parameter_groups(model, "tanh", lr=0.0)
