@@ -69,7 +69,8 @@ def test_the_released_rule_chooses_as_the_compiler(elements):
 
 
 def test_the_released_rule_splits_no_axis_that_is_shorter_than_the_devices_and_knows_no_meshes():
-    assert released(matmul_chain([2, 8, 8]), (4,), {"x": (B,), "w1": (S(0),)}).sbp("y1") == (S(1),)
+    assert released(matmul_chain([8, 8, 8]), (4,), {"x": (S(1),), "w1": (B,)}).sbp("y1") == (S(0),)
+    assert released(matmul_chain([2, 8, 8]), (4,), {"x": (S(1),), "w1": (B,)}).sbp("y1") == (B,)
     assert released(matmul_chain([8, 8, 2]), (4,), {"x": (B,), "w1": (B,)}).sbp("y1") == (B,)
     with pytest.raises(ValueError, match="one dimension"):
         released(matmul_chain([8, 8, 8]), (2, 2))

@@ -72,11 +72,12 @@ def test_each_plan_is_of_its_name_machine_and_mesh(monkeypatch):
 
 
 def test_the_rows_of_the_search_are_those_of_its_plans():
-    run = run_small("oneflow", "plan_search", devices=4, width=64, batches=[16, 4096])
+    run = run_small("oneflow", "plan_search", devices=8, width=8192, batches=[1024, 16_384])
     machine = Machine(speed=5e12, link=1.25e9)
-    for batch in (16, 4096):
-        graph = mlp_step(batch, 64, 64, 64, lr=0.1)
-        meshes = {"data": [(4,)], "model": [(4,)], "hybrid": [(2, 2)], "oneflow": [(4,), (2, 2)]}
+    for batch in (1024, 16_384):
+        graph = mlp_step(batch, 8192, 8192, 8192, lr=0.1)
+        both = [(2, 4), (4, 2)]
+        meshes = {"data": [(8,)], "model": [(8,)], "hybrid": both, "oneflow": [(8,), *both]}
         for method, own in meshes.items():
             fixed = EXPERT_PLANS[method][1] if method != "oneflow" else {}
             best = min((optimise(graph, mesh, machine, fixed) for mesh in own), key=lambda plan: plan.cost(machine))
