@@ -75,6 +75,9 @@ def test_a_term_of_an_exact_sum_is_not_lost_beside_a_large_one(large: float) -> 
 
 
 def test_exact_numbers_are_not_rounded_on_their_way() -> None:
+    large: dict[str, Any] = {**EXACT, "bar": "> 0"}
+    assert judged(rows("a", [10**18 + 1]) + rows("b", [1e18]), **large, value="a - b").estimate == 1
+    assert judged(rows("a", [1e17]) + rows("b", [7.0]), **large, value="a + b - a").estimate == 7
     assert exactly(2**60 + 1, 3, "a / b", (2**60 + 1) / 3) == REPRODUCED
     assert exactly(10**18 + 1, 0.5, "a - 1000000000000000000.0 + b", 1.5) == REPRODUCED
     assert exactly(0.1 + 0.2, 0.3, "a - b", 0) == REPRODUCED
