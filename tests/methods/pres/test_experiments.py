@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.pres import experiments, training
+from methods.pres import PRES, experiments, training
+from methods.pres.baselines import Memoryless
 from methods.pres.experiments import REACH, TEST_METRICS, epochs_to_reach
+from methods.pres.released import ReleasedPRES
 from methods.pres.training import Scores, Task, make_task
 from tests.methods.blindness import run_small
 from tests.methods.pres.test_blind import EVENTS, EXTRA, RACE, SIZE, SWEEP
@@ -59,6 +61,20 @@ def test_every_contender_is_trained_alike_from_the_weights_of_its_seed(monkeypat
     missing = [row for row in run.rows if row.metric in (*TEST_METRICS, "epochs_to_reach")]
     assert all(row.value is None and row.reason for row in missing)
     assert len(missing) == 12 * 6
+
+
+def test_each_method_is_what_its_name_says() -> None:
+    task = make_task(experiments.datasets.load("movielens_100k").head(EVENTS))
+    built = {name: experiments.build(name, "tgn", task, 4, 2) for name in ("plain", "pres", *EXTRA)}
+    found = {name: (float(m.correction.gamma), m.correction.gate is not None, m.correction.beta)
+             for name, m in built.items() if isinstance(m.correction, PRES)}  # fmt: skip
+    assert found == dict(
+        pres=(pytest.approx(0.9), True, 0.1), pres_s=(1.0, False, 0.1), pres_v=(pytest.approx(0.9), True, 0.0)
+    )
+    assert all(model.correction.time_unit == task.time_unit for name, model in built.items() if name in found)
+    assert type(built["pres_released"].correction) is ReleasedPRES
+    assert built["plain"].correction is built["memoryless"].correction is None
+    assert {name for name, model in built.items() if type(model) is Memoryless} == {"memoryless"}
 
 
 def test_each_score_is_recorded_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
