@@ -128,6 +128,7 @@ def test_gradient_statistics_are_those_of_the_gradients(monkeypatch: pytest.Monk
     task = make_task(experiments.datasets.load("movielens_100k").head(EVENTS))
     sizes = torch.tensor([len(b) for b in experiments.batches(task.train, 60)]).double()
     each = torch.stack(parts).view(2, 3, len(sizes), -1)  # method, repeat, batch, weight
+    assert not torch.equal(each[0], each[1])  # the filter is on in the second
     whole = (each * sizes.view(-1, 1)).sum(2) / len(task.train)
     between = each.var(2, correction=0).sum(-1).mean(1).sqrt()
     for k, name in enumerate(("plain", "pres_v")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from functools import partial
 
@@ -10,6 +11,7 @@ import torch
 
 from assay.experiment import Run
 from methods.tensor_attention import fast_tensor_attention
+from methods.tensor_attention.baselines import top_attention
 from methods.tensor_attention.experiments import (
     ROUNDING,
     _crossing,
@@ -21,6 +23,7 @@ from methods.tensor_attention.experiments import (
     distributions,
     error_grid,
     estimates,
+    matrix_error,
     memory,
     order_tradeoff,
     precision,
@@ -28,8 +31,15 @@ from methods.tensor_attention.experiments import (
     scaling,
     trained,
 )
-from methods.tensor_attention.fast_attention import error_bound, relative_error
+from methods.tensor_attention.fast_attention import (
+    coefficients,
+    degree_for,
+    error_bound,
+    largest_value,
+    relative_error,
+)
 from methods.tensor_attention.inputs import balanced, gaussian, largest_bound, signs, uniform
+from methods.tensor_attention.tensor_attention import logit_bound, tensor_attention
 
 
 def run_of(experiment: object, **parameters: object) -> Run:
@@ -190,3 +200,41 @@ def test_every_network_is_trained_on_both_tasks() -> None:
     for task in ("match3", "match2"):
         assert set(found(run, "balanced_accuracy", task=task)) == {"exact", "ordinary", "ordinary_wide"}
     assert len(run.curves) == 6
+
+
+def test_a_matrix_error_is_relative_to_each_exponential() -> None:
+    x = signs(10, 4, 1.4, seed=3)
+    pairs = (x.keys[0].unsqueeze(1) * x.keys[1]).flatten(0, 1)
+    logits = x.q[:8] @ pairs.mT / 4
+    c = coefficients(3, logit_bound(x.q, x.keys, 1 / 4))
+    polynomial = sum(c[m] * logits**m for m in range(4))
+    wanted = float(((polynomial - logits.exp()) / logits.exp()).abs().max())
+    assert matrix_error(x, 3, "chebyshev") == pytest.approx(wanted)
+    assert wanted > 1e-3
+
+
+def test_a_rank_is_that_of_the_degree_beside_it() -> None:
+    run = run_of(rank_needed, n=12, bounds=[0.5, 1.5])
+    for bound in (0.5, 1.5):
+        degrees, ranks = (found(run, metric, entry_bound=bound) for metric in ("degree", "rank"))
+        assert len(degrees) == 4
+        assert ranks == {name: math.comb(4 + int(degree), 4) for name, degree in degrees.items()}
+
+
+def test_networks_differ_in_their_attention_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits: list[tuple[object, ...]] = []
+    module = importlib.import_module("methods.tensor_attention.experiments")
+    monkeypatch.setattr(
+        module, "train", lambda model, *recipe: (fits.append((model.order, len(model.blank[0, 0]), *recipe)), [0.0])[1]
+    )
+    run_of(trained, modulus=8, n=3, steps=1, batch=8, draws=20)
+    sizes = [(3, 24), (2, 24), (2, 32)]
+    assert fits == [(*size, task, 8, 3, 1, 8) for task in ("match3", "match2") for size in sizes]
+
+
+def test_estimates_are_recorded_under_their_own_names() -> None:
+    run, x = run_of(estimates, n=12, multiples=[1]), uniform(12, 4, 1.0, 0, dtype=torch.float64)
+    exact = tensor_attention(*x.flat())
+    degree = degree_for(1e-3, logit_bound(x.q, x.keys, 1 / 4), largest_value(x.values))
+    top = top_attention(*x.flat(), pairs=math.comb(4 + degree, 4))
+    assert found(run, "error", terms=1)["top_pairs"] == pytest.approx(float((top - exact).abs().max()))
