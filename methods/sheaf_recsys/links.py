@@ -106,8 +106,7 @@ def train_links(model: nn.Module, graph: Any, split: LinkSplit, *, steps: int, l
     m = split.edges.shape[1]
 
     def step() -> Tensor:
-        pairs = torch.randint(split.num_nodes, (2, m), generator=generator).to(split.edges.device)
-        pairs = pairs[:, ~split.joined[pairs[0], pairs[1]] & (pairs[0] != pairs[1])]
+        pairs = draw_negatives(split, m, generator)
         output = model.get_embedding(graph)
         loss = F.softplus(-_score(output, split.edges)).mean() + F.softplus(_score(output, pairs)).mean()
         return update(optimizer, loss)
@@ -118,6 +117,12 @@ def train_links(model: nn.Module, graph: Any, split: LinkSplit, *, steps: int, l
 
     train(model, step, lambda: hits(split.val), epochs=steps, every=min(EVALUATE_EVERY, steps))
     return hits(split.test)
+
+
+def draw_negatives(split: LinkSplit, size: int, generator: torch.Generator) -> Tensor:
+    """At most `size` random pairs of two nodes that no training edge joins; those held out may be among them."""
+    pairs = torch.randint(split.num_nodes, (2, size), generator=generator).to(split.edges.device)
+    return pairs[:, ~split.joined[pairs[0], pairs[1]] & (pairs[0] != pairs[1])]
 
 
 def hits_at(k: int, output: Tensor, held_out: tuple[Tensor, Tensor]) -> float:

@@ -16,7 +16,7 @@ from assay.experiment import Run, seed_everything
 from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Top2Input, Top2Loss, experiments
 from methods.forward_gnn.baselines import LabelAppending, VirtualLinks, fit_backprop, network_inputs
 from methods.forward_gnn.link_prediction import fit_backprop_links, link_logits
-from methods.forward_gnn.training import Protocol
+from methods.forward_gnn.training import Protocol, published_split
 from methods.shared.graph import load_graph
 from methods.shared.metrics import roc_auc
 from tests.methods.blindness import assert_blind, run_small
@@ -139,6 +139,38 @@ def test_links_are_those_of_the_split_of_the_replicate_and_both_methods_have_the
     fit_backprop_links(network, train, val, "gcn", Protocol(lr=0.02, epochs=8))
     z = network(*network_inputs(test, "gcn"))
     assert rows["bp"] == roc_auc(test.edge_label, link_logits(z, test.edge_label_index))
+
+
+@pytest.mark.parametrize("name", ["sf", "bp", "ff_la", "ff_vn", "top2input", "top2loss"])
+def test_what_is_kept_is_the_best_of_the_validation_and_knows_no_test_label(name: str) -> None:
+    kinds: dict[str, Callable[..., Any]] = {"sf": ForwardGNN, "ff_la": LabelAppending, "ff_vn": VirtualLinks,
+                                            "top2input": Top2Input, "top2loss": Top2Loss}  # fmt: skip
+    data, kept = small_graph(), []
+    protocol = Protocol(lr=0.02, epochs=30, validate_every=1)
+    for y in (data.y, torch.where(data.test_mask, (data.y + 1) % CLASSES, data.y)):
+        given = Data(**{**data.to_dict(), "y": y})
+        torch.manual_seed(0)
+        if name == "bp":
+            model, inputs = experiments.backprop(given, 2, "gcn"), network_inputs(given, "gcn")
+            history = fit_backprop(model, inputs, given, protocol)
+            said = model(*inputs).argmax(dim=1)[data.val_mask]
+        else:
+            model = kinds[name](6, 8, 2, num_classes=CLASSES)
+            history = model.fit(given, protocol)
+            history = history[-1] if isinstance(history, list) else history
+            nodes = [given[f"{part}_mask"].nonzero().squeeze(1) for part in ("train", "val")]
+            said = model.predict(given, *nodes) if name.startswith("ff") else model.predict(given)[data.val_mask]
+        assert history.best == max(history.score) == pytest.approx(share(said == y[data.val_mask]) / 100)
+        kept.append(model.state_dict())
+    assert all(torch.equal(value, kept[1][key]) for key, value in kept[0].items())
+
+
+def test_real_graphs_have_the_authors_splits_and_rows_of_words_that_sum_to_one() -> None:
+    data = experiments.load_split(Run("depth_sweep", "standard", 0, "cora_ml"), 2)
+    for name, nodes in zip(("train", "val", "test"), published_split(data.num_nodes, 2), strict=True):
+        assert torch.equal(data[f"{name}_mask"].nonzero().squeeze(1), nodes.sort().values)
+    torch.testing.assert_close(data.x.sum(dim=1), (data.x > 0).any(dim=1).float())
+    assert all(len(row[row > 0].unique()) <= 1 for row in data.x)
 
 
 def test_edges_are_64_16_20_and_messages_never_run_along_what_is_to_be_found() -> None:

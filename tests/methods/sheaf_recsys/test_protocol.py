@@ -15,7 +15,7 @@ from assay.experiment import Run, seed_everything
 from methods.shared.sheaf import SheafIndex
 from methods.sheaf_recsys import SheafConv, SheafRecommender, baselines, experiments
 from methods.sheaf_recsys.data import Interactions
-from methods.sheaf_recsys.links import LinkSplit, build_link_model, hits_at, train_links
+from methods.sheaf_recsys.links import LinkSplit, build_link_model, draw_negatives, hits_at, train_links
 from methods.sheaf_recsys.smoothing import last_layer, mean_cosine, two_step_energy
 from methods.sheaf_recsys.training import RELEASED_REG, evaluate, fit, rank_items
 from tests.methods.blindness import assert_blind, run_small
@@ -148,6 +148,29 @@ def test_links_are_judged_on_the_test_at_the_best_step_of_the_validation() -> No
         model, graph = build_link_model(str(method), split, 4, layers=2)
         assert value == 100 * train_links(model, graph, split, steps=20, lr=1e-2, seed=3)
         assert value == 100 * hits_at(20, model.get_embedding(graph), split.test)
+
+
+def test_the_step_that_is_kept_and_the_negatives_know_nothing_of_held_out_links() -> None:
+    split, kept = LinkSplit.draw(RING, 15, 10, 3, torch.device("cpu")), []
+    for given in (split, replace(split, test=split.test[::-1])):
+        torch.manual_seed(0)
+        model, graph = build_link_model("mf", given, 4, layers=2)
+        train_links(model, graph, given, steps=60, lr=0.05, seed=0)
+        kept.append(model.embedding.weight.detach().clone())
+    assert torch.equal(*kept)
+    a, b = draw_negatives(split, 200_000, torch.Generator().manual_seed(0))
+    drawn = torch.zeros_like(split.joined)
+    drawn[a, b] = True
+    assert torch.equal(drawn, ~split.joined & ~torch.eye(len(drawn), dtype=torch.bool))
+
+
+def test_a_trial_of_tuning_is_the_best_f1_of_its_validation() -> None:
+    seed_everything(0)
+    found = experiments.validation_score("mf", dict(lr=0.01, reg=1e-4), 1000)
+    seed_everything(0)
+    model, graph = experiments.build("mf", films(), 64, 0)
+    fit(model, graph, films(), lr=0.01, reg=1e-4, epochs=5, seed=1000)
+    assert found == evaluate(model, graph, films(), "val").at("f1", 10) > 0
 
 
 def test_ties_count_what_a_random_order_gives_and_nan_is_refused() -> None:
