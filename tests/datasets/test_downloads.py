@@ -164,3 +164,9 @@ def test_a_link_that_lies_where_a_download_is_written_is_not_followed(
     kept = victim / "arrived" if victim.is_dir() else victim
     assert kept.read_text() == "precious"
     assert not os.path.lexists(cache / "films" / ".ml.inter.part")
+
+
+def test_a_link_in_an_archive_is_no_file_where_no_hash_would_tell(cache: Path, server: Server) -> None:
+    url = server.serve("ml.zip", with_symlink())
+    with pytest.raises(DataError, match=r"ml\.inter is a link in the archive, not a file"):
+        sources.get("films", File("ml.inter", None, 1000, urls=(url,)))
