@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from methods.dl_theory.activations import Activation
 from methods.dl_theory.criticality import critical_point
+from methods.shared.checks import check_sizes
 
 
 def vertex_slope(sigma: Activation, gamma: float = 0.0) -> float:
@@ -34,11 +35,14 @@ def metric_variance(sigma: Activation, width: int, depth: int) -> float:
 
     Layers multiply independently: G^(l+1)/G^(l) = C_W mean sigma(u)^2 with u ~ N(0, 1).
     """
+    check_sizes("metric_variance", width=width, depth=depth)
     return float((1 + vertex_slope(sigma) / width) ** (depth - 1) - 1)
 
 
 def linear_metric_moment(order: int, width: int, depth: int) -> float:
     """E[G^k] / K^k of a linear network, k = order: the product over layers of prod_{j<k} (1 + 2j/n)."""
+    check_sizes("linear_metric_moment", least=0, order=order)
+    check_sizes("linear_metric_moment", width=width, depth=depth)
     factor = 1.0
     for j in range(order):
         factor *= 1 + 2 * j / width
@@ -51,6 +55,7 @@ def rectifier_log_variance(width: int) -> float:
     Of n neurons k ~ Binomial(n, 1/2) are on, and their squares sum to chi^2_k, with E log = psi(k/2) + log 2 and
     Var log = psi_1(k/2). k = 0 (probability 2^-n) is left out.
     """
+    check_sizes("rectifier_log_variance", width=width)
     k = torch.arange(1, width + 1, dtype=torch.float64)
     log_weight = math.lgamma(width + 1) - torch.lgamma(k + 1) - torch.lgamma(width - k + 1)
     p = F.softmax(log_weight, dim=0)

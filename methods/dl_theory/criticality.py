@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from methods.dl_theory.activations import Activation, activation_of
 from methods.dl_theory.expectations import chi_parallel, chi_perpendicular, mean_square
-from methods.shared.checks import check_numbers
+from methods.shared.checks import check_numbers, check_sizes
 
 Universality = Literal["scale-invariant", "K* = 0", "half-stable"]
 SEARCHED = (1e-3, 1e3)
@@ -162,6 +162,7 @@ def depth_scaled_rates(point: CriticalPoint, depth: int) -> tuple[Tensor, Tensor
     With p of the class: lambda_W = L^{p-1} and lambda_b^(l) = l^{-p} L^{p-1}. Scale-invariant: both 1/L; K* = 0:
     1 and 1/l. (The equivalence principle, derived again here; the book's notation differs.)
     """
+    check_sizes("depth_scaled_rates", depth=depth)
     layer = torch.arange(1, depth + 1, dtype=torch.float64)
     scale = float(depth) ** (point.p - 1)
     return scale * layer ** (-point.p), torch.full((depth,), scale, dtype=torch.float64)

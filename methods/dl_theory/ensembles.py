@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from methods.dl_theory.activations import Activation
+from methods.shared.checks import check_numbers, check_sizes
 
 CHUNK = 1 << 18  # numbers of a layer that are in flight: they stay in the cache of one core
 
@@ -32,6 +33,8 @@ def preactivation_chain(
     Yields:
         G (nets,) and z (nets, width), float32: the metric and the preactivations of a layer.
     """
+    check_sizes("preactivation_chain", width=width, depth=depth, nets=nets)
+    check_numbers("preactivation_chain", least=0.0, K1=K1, C_b=C_b, C_W=C_W, gamma=gamma)
     G = torch.full((nets,), K1, device=device)
     z = G.sqrt()[:, None] * torch.randn(nets, width, generator=generator, device=device)
     yield G, z
@@ -43,6 +46,7 @@ def preactivation_chain(
 
 
 def _chunks(nets: int, width: int) -> Iterator[int]:
+    check_sizes("chain", nets=nets, width=width)
     size = max(1, min(nets, CHUNK // width))
     for start in range(0, nets, size):
         yield min(size, nets - start)

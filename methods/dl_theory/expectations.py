@@ -41,6 +41,8 @@ def gaussian_mean(f: Callable[[Tensor], Tensor], K: Tensor | float) -> Tensor:
     """
     u, w = standard_normal_rule()
     K = torch.as_tensor(K, dtype=torch.float64)
+    if bool((K < 0).any()):
+        raise ValueError(f"K is a variance, at least 0; got {float(K.min())}")
     return (f(K.sqrt()[..., None] * u) * w).sum(dim=-1)
 
 

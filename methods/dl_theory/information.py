@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from methods.shared.checks import check_numbers, check_sizes
+
 # log r^2, less the mean log G. I at v = 0.002 is 5e-7, as little as the mass of a normal below r^2 = 1e-12, so the grid
 # begins far below that; the trapezoid rule converges faster than any power here, so a coarse step serves
 LOG_RADII = torch.arange(math.log(1e-36), math.log(1e6), 0.1, dtype=torch.float64)
@@ -25,6 +27,7 @@ HERMITE_NODES = 96
 
 def truncated_information(v: Tensor | float, n_A: int, n_B: int) -> Tensor:
     """The series to third order in v, in nats."""
+    check_sizes("truncated_information", n_A=n_A, n_B=n_B)
     v = torch.as_tensor(v, dtype=torch.float64)
     return n_A * n_B / 8 * v**2 * (1 - (20 + 3 * (n_A + n_B)) / 6 * v)
 
@@ -36,6 +39,8 @@ def leading_information(v: Tensor | float, n_A: int, n_B: int) -> Tensor:
 
 def optimal_aspect_ratio(nu: float, n_L: int) -> float:
     """r* = 4 / ((20 + 3 n_L) nu), where the truncated series peaks. ReLU (nu = 5), two outputs: 0.0308."""
+    check_numbers("optimal_aspect_ratio", above=0.0, nu=nu)
+    check_sizes("optimal_aspect_ratio", least=2, n_L=n_L)
     return 4 / ((20 + 3 * n_L) * nu)
 
 
@@ -68,7 +73,10 @@ def mixture_information(G: Tensor, n_A: int, n_B: int, weights: Tensor | None = 
         G: (nodes,) values of the metric > 0, such as those of sampled networks (a few thousand), or a rule's nodes.
         weights: (nodes,) that sum to 1; equal where None.
     """
+    check_sizes("mixture_information", n_A=n_A, n_B=n_B)
     G = G.double()
+    if not bool((G > 0).all()) or not len(G):
+        raise ValueError("mixture_information: G has values above 0, one at least, none of them NaN")
     weights = torch.full_like(G, 1 / len(G)) if weights is None else weights
     h = {d: radial_entropy(G, weights, d) for d in {n_A, n_B, n_A + n_B}}
     return h[n_A] + h[n_B] - h[n_A + n_B]
@@ -76,5 +84,6 @@ def mixture_information(G: Tensor, n_A: int, n_B: int, weights: Tensor | None = 
 
 def log_normal_information(v: float, n_A: int, n_B: int) -> float:
     """I(A; B) in nats where G is log-normal with mean 1 and variance v, which is nearly its law in a deep network."""
+    check_numbers("log_normal_information", least=0.0, v=v)
     values, weights = log_normal_metric(v)
     return mixture_information(values, n_A, n_B, weights)

@@ -48,6 +48,7 @@ from methods.dl_theory.expectations import (
     square_coefficients,
     square_variance,
 )
+from methods.shared.checks import check_numbers, check_sizes
 
 # Hermite orders q of S; order 2 is V itself. Those beyond hold less than 1e-4 of the mean square of ReLU's square, and
 # fade as gamma^q
@@ -67,6 +68,8 @@ def kernel_recursion(
     Returns:
         (depth, *K1.shape) float64.
     """
+    check_sizes("kernel_recursion", depth=depth)
+    check_numbers("kernel_recursion", least=0.0, C_b=C_b, C_W=C_W, gamma=gamma)
     kernels = [torch.as_tensor(K1, dtype=torch.float64)]
     for _ in range(depth - 1):
         kernels.append(C_b + C_W * mean_square(sigma, kernels[-1]) + gamma**2 * kernels[-1])

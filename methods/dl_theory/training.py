@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from datasets.images import Images
 from methods.dl_theory.activations import Activation
+from methods.shared.checks import check_numbers, check_sizes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -37,6 +38,8 @@ class Networks:
         generator: torch.Generator | None = None,
     ) -> Networks:  # fmt: skip
         """W ~ N(0, C_W / n_in), b ~ N(0, C_b), float32. widths: n_0, n_1, ..., n_L."""
+        check_sizes("Networks.draw", nets=nets, layers=len(widths) - 1, narrowest=min(widths, default=0))
+        check_numbers("Networks.draw", least=0.0, C_b=C_b, C_W=C_W)
         weights, biases = [], []
         for n_in, n_out in pairwise(widths):
             weights.append(torch.randn(nets, n_in, n_out, generator=generator) * math.sqrt(C_W / n_in))
@@ -92,6 +95,9 @@ def gradient_descent(
         rates: lambda_b and lambda_W by layer, (L,) each; see `criticality.depth_scaled_rates`.
         batch_size: examples of a step, drawn anew; all where None.
     """
+    check_sizes("gradient_descent", least=0, steps=steps)
+    check_sizes("gradient_descent", **({} if batch_size is None else {"batch_size": batch_size}))
+    check_numbers("gradient_descent", least=0.0, momentum=momentum)
     parameters = networks.parameters()
     for parameter in parameters:
         parameter.requires_grad_()
