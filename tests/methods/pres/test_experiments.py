@@ -136,7 +136,13 @@ def test_gradient_statistics_are_those_of_the_gradients(monkeypatch: pytest.Monk
         assert got == pytest.approx((float(whole[k].var(0).sum()), float(between[k])), rel=1e-4)
 
 
-def test_the_released_term_changes_no_weight_and_the_papers_does() -> None:
+def test_the_released_term_changes_no_weight_and_the_papers_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    terms, penalty = [], ReleasedPRES.penalty
+    monkeypatch.setattr(ReleasedPRES, "penalty", lambda self, *a: (terms.append(float(penalty(self, *a))), 0.0)[1])
+    run_small("pres", "released_gradient", **SIZE)
+    half = len(terms) // 2
+    assert min(terms[:half]) > 0 == max(terms[half:])  # once with the term, once without
+    monkeypatch.undo()
     changed = values(run_small("pres", "released_gradient", **SIZE), "different_weights")
     assert changed["pres_released", "tgn", 1] == 0 < changed["pres", "tgn", 1]
 

@@ -182,6 +182,42 @@ def test_the_inductive_test_starts_from_the_memory_of_the_validation(task: Task)
     assert 0 < scores.inductive.ap <= 1
 
 
+def test_the_inductive_scores_do_not_depend_on_the_rest_of_the_test(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, seen, score = start("plain", task), [], training.evaluate
+
+    def spy(model: MemoryModel, *rest: Any) -> Any:
+        seen.append(model.memory.clone())
+        return score(model, *rest)
+
+    monkeypatch.setattr(training, "evaluate", spy)
+    replay(network, task, 50)
+    score_test(network, task)
+    validation, test_period, inductive = seen
+    assert torch.equal(inductive, test_period)
+    assert not torch.equal(inductive, validation)
+
+
+def test_after_a_fit_the_memory_stands_at_the_end_of_the_training(task: Task) -> None:
+    fitted, trained = start("plain", task), start("plain", task)
+    torch.manual_seed(3)
+    fit(fitted, task, epochs=1, batch_size=50, seed=0)
+    torch.manual_seed(3)
+    optimizer = torch.optim.Adam(trained.parameters(), lr=1e-3, fused=True)
+    train_epoch(trained, optimizer, task, 50, torch.Generator().manual_seed(0))
+    assert all(torch.equal(value, trained.state()[name]) for name, value in fitted.state().items())
+
+
+def test_an_epoch_starts_from_an_empty_memory(task: Task) -> None:
+    network = start("plain", task)
+    still, losses = torch.optim.SGD(network.parameters(), lr=0.0), []
+    for _ in range(2):
+        torch.manual_seed(0)
+        losses.append(train_epoch(network, still, task, 50, torch.Generator().manual_seed(0)))
+    assert losses[0] == losses[1]
+
+
 def test_held_out_nodes_have_no_training_event_and_time_starts_at_zero(task: Task) -> None:
     assert float(task.full.t[0]) == 0.0
     held_out = datasets.load("movielens_100k").head(700).split().held_out

@@ -238,3 +238,13 @@ def test_estimates_are_recorded_under_their_own_names() -> None:
     degree = degree_for(1e-3, logit_bound(x.q, x.keys, 1 / 4), largest_value(x.values))
     top = top_attention(*x.flat(), pairs=math.comb(4 + degree, 4))
     assert found(run, "error", terms=1)["top_pairs"] == pytest.approx(float((top - exact).abs().max()))
+
+
+def test_a_median_ratio_says_how_many_times_as_fast_the_fast_one_is() -> None:
+    run = Run("crossover", "quick", seed=0)
+    for name, times in (("exact", [6.0, 8.0, 9.0]), ("fast", [3.0, 2.0, 1.0])):
+        with run.method(name, d=4, n=8) as m:
+            for repeat, seconds in enumerate(times):
+                m.record("time_s", seconds, unit="s", repeat=repeat)
+    module = importlib.import_module("methods.tensor_attention.experiments")
+    assert module._median_ratio(run, 4, 8) == 4.0
