@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,7 +86,9 @@ def test_recipes_are_those_of_the_method_and_the_graph() -> None:
 def test_every_depth_is_trained_at_that_depth_and_its_logits_measured_without_dropout(trained: Trained) -> None:
     run = run_small("dagnn", "depth_sweep", **SMALL["depth_sweep"])
     depths = [depth for numbers in SMALL["depth_sweep"]["depths"].values() for depth in numbers]
-    assert [recipe.depth for _, _, recipe, _ in trained] == depths
+    methods = [method for method, numbers in SMALL["depth_sweep"]["depths"].items() for _ in numbers]
+    recipes = [replace(deep_recipe(method, "cora"), depth=depth) for method, depth in zip(methods, depths, strict=True)]
+    assert [recipe for _, _, recipe, _ in trained] == recipes
     assert [row.setting["depth"] for row in run.rows if row.metric == "smv"] == depths
     for (model, task, *_), found, depth in zip(trained, values(run, "smv"), depths, strict=True):
         assert (model.K if hasattr(model, "K") else len(model.hops)) == depth
@@ -130,6 +133,8 @@ def test_the_smoothness_of_features_is_that_of_powers_of_the_propagation(monkeyp
 def test_the_limit_is_approached_at_the_rate_of_the_second_eigenvalue_on_all_graphs() -> None:
     run = run_small("dagnn", "depth_limit", **UNTRAINED["depth_limit"])
     assert values(run, "rate_over_eigenvalue") == pytest.approx([1, 1, 1], abs=0.01)
+    parts = zip(values(run, "rate"), values(run, "second_eigenvalue"), strict=True)
+    assert values(run, "rate_over_eigenvalue") == [rate / second for rate, second in parts]
     assert {row.setting["graph"] for row in run.rows} == {"path", "karate", "csbm"}
 
 
