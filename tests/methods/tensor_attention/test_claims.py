@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.methods.blindness import experiments, run_small
 from tests.methods.claims import assert_claims_find_rows
 
@@ -31,3 +33,10 @@ def test_every_claim_finds_its_rows() -> None:
     """Nothing here has test data to be blind to: inputs are generated, networks are scored on fresh draws."""
     assert set(SMALL) == set(experiments("tensor_attention"))
     assert_claims_find_rows("tensor_attention", {n: run_small("tensor_attention", n, **p) for n, p in SMALL.items()})
+
+
+@pytest.mark.parametrize("name", ["error_grid", "estimates", "distributions", "precision", "order_tradeoff"])
+def test_another_seed_draws_other_inputs(name: str) -> None:
+    runs = [run_small("tensor_attention", name, seed=seed, **SMALL[name]) for seed in (0, 0, 1)]
+    first, again, other = ([row.value for row in run.rows if row.metric != "wall_s"] for run in runs)
+    assert first == again != other
