@@ -9,7 +9,7 @@ from torch_geometric.transforms import RandomLinkSplit
 
 import datasets
 from assay.experiment import seed_everything
-from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Top2Input, Top2Loss
+from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Top2Input, Top2Loss, top_down
 from methods.forward_gnn.accounting import reached_parameters
 from methods.forward_gnn.baselines import backprop_network
 from methods.forward_gnn.layers import unit_rows
@@ -74,6 +74,18 @@ def test_top2loss_reads_the_mean_of_a_layer_and_of_all_states_above() -> None:
 def test_top2loss_of_one_layer_is_single_forward() -> None:
     data = small_graph()
     torch.testing.assert_close(small_model(Top2Loss, 1)(data), small_model(ForwardGNN, 1)(data))
+
+
+def test_gradients_are_clipped_to_norm_one_in_top2loss_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert top_down.MAX_GRADIENT_NORM == 1
+    for kind, clipped in ((Top2Input, False), (Top2Loss, True)):
+        votes = []
+        for norm in (1.0, 1e-12):  # so small that Adam's steps shrink too
+            monkeypatch.setattr(top_down, "MAX_GRADIENT_NORM", norm)
+            model = small_model(kind)
+            model.fit(small_graph(), Protocol(lr=0.02, epochs=3))
+            votes.append(model(small_graph()))
+        assert torch.equal(*votes) is not clipped
 
 
 @BOTH
