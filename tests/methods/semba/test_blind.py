@@ -187,3 +187,12 @@ def test_the_kept_epoch_has_the_highest_score_or_the_lowest_error(kind: str, tas
     training.fit(model, task, kind, epochs=4, batch_size=60, lr=0.01, seed=0)
     assert float(model.bias.detach()) == (2 if kind == "signwt_pred" else 1)
     assert OBJECTIVES[kind].select == {"signlink_class": "macro_f1", "signwt_pred": "rmse"}.get(kind, "auc")
+
+
+def test_the_degree_control_is_fitted_to_the_training_events(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    fitted, fit = [], experiments.fit_degree_regression
+    monkeypatch.setattr(
+        experiments, "fit_degree_regression", lambda x, y: (fitted.append((len(x), len(y))), fit(x, y))[1]
+    )
+    experiments.degree_regression(task, 60)
+    assert fitted == [(task.first_val, task.first_val)]
