@@ -93,3 +93,14 @@ def test_unusual_inputs_are_taken_or_refused() -> None:
         group_lasso(dense())
     with pytest.raises(ValueError, match="without a batch"):
         recalibrate_batch_norm(nn.BatchNorm1d(2), [])
+
+
+def test_training_is_sgd_with_the_recipe_s_momentum_weight_decay_and_rates() -> None:
+    model, w, moving = nn.Linear(1, 1, bias=False), 1.0, 0.0
+    nn.init.ones_(model.weight)
+    recipe = Recipe(lr=0.1, epochs=4, batch_size=1, momentum=0.5, weight_decay=0.2, decay=True)
+    maestro.fit(model, Images(torch.zeros(1, 1), torch.zeros(1)), recipe, lambda m, x, y: 3 * m.weight.sum())
+    for lr in (0.1, 0.1, 0.01, 0.001):
+        moving = 0.5 * moving + 3 + 0.2 * w
+        w -= lr * moving
+    assert model.weight.item() == pytest.approx(w, rel=1e-5)
