@@ -12,14 +12,18 @@ import importlib
 import json
 import multiprocessing
 import multiprocessing.connection
+import os
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+import psutil
 
 from assay.card import Card, Profile
 from assay.closure import code_of_paper, hash_code, packages_of
@@ -32,7 +36,7 @@ from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, fate, load_outc
 
 # what takes longer to import than many a quick job takes to run; the first optimizer step imports torch._dynamo
 PRELOAD = ["torch", "torch._dynamo", "torch_geometric", "numpy", "assay.experiment"]
-
+LOOK_S = 1.0  # between two looks at the workers that run
 Report = Callable[[Job, JobRecord], None]
 
 
@@ -137,10 +141,19 @@ def run_jobs(jobs: list[Job], workers: int, report: Report = lambda job, record:
                 process = _context(job).Process(target=work, args=(job,), name=str(job))
                 process.start()
                 running[process.sentinel] = (process, job, time.monotonic())
-            for sentinel in multiprocessing.connection.wait(list(running)):
+            for sentinel in multiprocessing.connection.wait(list(running), timeout=LOOK_S):
                 process, job, start = running.pop(int(sentinel))  # type: ignore[arg-type]
                 process.join()
                 report(job, _settle(job, process.exitcode, time.monotonic() - start))
+            _wake([process for process, _, _ in running.values()])
+
+
+def _wake(processes: Sequence[Any]) -> None:
+    """A job that stops the process that watches over it would never end: its time limit would stand still too."""
+    for process in processes:
+        with suppress(psutil.Error, ProcessLookupError):
+            if psutil.Process(process.pid).status() == psutil.STATUS_STOPPED:
+                os.kill(process.pid, signal.SIGCONT)
 
 
 def _may_start(job: Job, running: dict[int, tuple[Any, Job, float]], workers: int) -> bool:

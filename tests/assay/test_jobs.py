@@ -63,6 +63,11 @@ def hangs(run):
 def is_stopped(run):
     os.kill(os.getpid(), signal.SIGSTOP)
 
+@experiment(quick=dict(), timeout=0.5)
+def stops_who_watches_it(run):
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(600)
+
 @experiment(quick=dict())
 def leaves(run):
     subprocess.Popen(["sleep", "600"], start_new_session=True)
@@ -94,7 +99,8 @@ def misspells(run):
     assert done.returncode == 0, done.stderr
     jobs = {(job["experiment"], job["seed"]): job for job in result(checkout)["jobs"]}
     assert {name: job["status"] for (name, seed), job in jobs.items() if not seed} == {
-        "toy": "done", "raises": "failed", "hangs": "timeout", "is_stopped": "timeout", "leaves": "done",
+        "toy": "done", "raises": "failed", "hangs": "timeout", "is_stopped": "timeout",
+        "stops_who_watches_it": "timeout", "leaves": "done",
         "is_killed": "killed", "is_killed_by_a_signal_without_a_name": "killed", "diverges": "done",
         "too_big": "untested", "misspells": "failed"}  # fmt: skip
     assert not [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(checkout.root)], "something outlives it"
