@@ -20,7 +20,18 @@ from assay.card import PROFILES, Card, Profile, find_cards, load_card
 from assay.errors import AssayError, CardError, JobError, RecordError
 from assay.problems import known
 from assay.record import Result, load_result, result_path
-from assay.terminal import COLOURS, err, out, print_card, print_cards, print_claim, print_verdicts, say, steps
+from assay.terminal import (
+    COLOURS,
+    err,
+    out,
+    print_card,
+    print_cards,
+    print_claim,
+    print_summary,
+    print_verdicts,
+    say,
+    steps,
+)
 
 if TYPE_CHECKING:
     from assay.verdict import Verdict
@@ -137,12 +148,21 @@ def verdicts(
         list[str] | None, typer.Option("--verdict", metavar="WORD", help="Only these, such as `contradicted`.")
     ] = None,
     as_json: Json = False,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="A line a paper with its headline, and what is contradicted.")
+    ] = False,
     metrics: Annotated[
         bool, typer.Option("--metrics", help="Only write a summary a paper, for `dvc metrics show`.")
     ] = False,
 ) -> None:
     """Judge the claims by what has been measured."""
-    found = _judge(_cards(slugs), profile)
+    cards = _cards(slugs)
+    found = _judge(cards, profile)
+    if summary:
+        from assay.report.view import claim_views
+
+        print_summary(profile, found, claim_views(cards.values(), [v for p in PROFILES for v in _judge(cards, p)]))
+        return
     if metrics:
         from assay.metrics import write_metrics
 

@@ -19,6 +19,7 @@ from assay.card import Card
 
 if TYPE_CHECKING:
     from assay.record import JobRecord, Result
+    from assay.report.view import ClaimView
     from assay.verdict import Verdict
     from assay.worker import Job
 
@@ -98,6 +99,44 @@ def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdic
             say(out, f"  {name} differs: " + ", ".join(f"{value} ({jobs} jobs)" for value, jobs in counts.items()))
     out.print()
     print_verdicts(verdicts)
+
+
+def print_summary(profile: str, found: Sequence[Verdict], views: Sequence[ClaimView]) -> None:
+    """A line a paper: its claims by verdict in `profile`, and its first headline by the largest profile that ran.
+
+    Then what `profile` contradicts, in full.
+    """
+    from assay.report.overview import headlines
+    from assay.report.scoreboard import MARKS
+
+    views = headlines(views)
+    of_paper = [v for v in found if v.of == "paper"]
+    marks = "  ".join(f"{mark:>2}" for mark in MARKS.values())
+    say(out, f"{'':<24}{marks}   headline: ours [95%], reported, verdict")
+    leads = {view.card.slug: view for view in reversed(views)}
+    for slug in dict.fromkeys(view.card.slug for view in views):
+        counts = Counter(v.verdict for v in of_paper if v.paper == slug)
+        numbers = "  ".join(f"{counts[word] or '·':>2}" for word in MARKS)
+        say(out, f"{slug:<24}{numbers}   {_headline(leads[slug])}")
+    say(out, f"{'profile ' + profile:<24}{'  '.join(f'{Counter(v.verdict for v in of_paper)[w]:>2}' for w in MARKS)}")
+    for v in found:
+        if v.verdict == "contradicted":
+            own = " (a check of our own)" if v.of == "ours" else ""
+            say(out, f"\ncontradicted: {v.paper} {v.claim}{own}: {v.says.strip()}\n  {estimate_text(v)}; {_reason(v)}")
+
+
+def _headline(view: ClaimView) -> str:
+    from assay.report.overview import why_untested
+
+    lead = view.lead
+    if lead.word == "untested":
+        return f"{view.id}: untested: {why_untested(view)}"
+    unit = view.reported.unit if view.reported else ""
+    parts = sorted(lead.parts or (lead,), key=lambda part: (not (unit and part.estimate.endswith(unit)), not part.core))
+    part = parts[0]  # the one that is in the reported number's unit, else a core one
+    ours = f"{part.estimate} [{part.interval}]" if part.interval else part.estimate or "no estimate"
+    reported = f", reported {view.reported_text}" if view.reported else ""
+    return f"{ours}{reported}: {lead.word} ({lead.profile})"
 
 
 def print_claim(card: Card, claim_id: str, verdicts: Sequence[Verdict]) -> None:
