@@ -2,12 +2,18 @@
 
 Assay is run from its checkout, whose folders `methods`, `datasets` and `benchmarks` are importable by these names.
 The checkout therefore comes first on `sys.path`.
+
+    import assay
+
+    assay.load("pres")      # its measurements as a DataFrame, a column for each knob
+    assay.verdicts()        # every claim with its verdict
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from assay.errors import AssayError
 
@@ -30,3 +36,12 @@ def _put_checkout_first() -> None:
 
 
 _put_checkout_first()
+
+
+def __getattr__(name: str) -> Any:
+    """`assay.load` and `assay.verdicts`, imported when asked for: `assay list` needs no pandas."""
+    if name in ("load", "verdicts"):
+        from assay import frames
+
+        return getattr(frames, name)
+    raise AttributeError(f"module 'assay' has no attribute {name!r}")

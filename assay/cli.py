@@ -17,9 +17,10 @@ import typer
 
 from assay import ROOT, problems
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
-from assay.errors import AssayError, CardError, JobError, RecordError
+from assay.errors import AssayError, CardError, JobError
+from assay.judging import UNJUDGED, judge_all, result_of
 from assay.problems import known
-from assay.record import Result, load_result, result_path
+from assay.record import Result, result_path
 from assay.terminal import (
     COLOURS,
     err,
@@ -34,7 +35,7 @@ from assay.terminal import (
 )
 
 if TYPE_CHECKING:
-    from assay.verdict import Verdict
+    pass
 
 
 def _end(*_: Any, **__: Any) -> None:
@@ -46,7 +47,6 @@ def _end(*_: Any, **__: Any) -> None:
 app = typer.Typer(help="Takes what a paper claims and says whether it holds.", no_args_is_help=True,
                   pretty_exceptions_enable=False, add_completion=False, result_callback=_end)  # fmt: skip
 
-UNJUDGED = "the card's claim cannot be judged: "
 Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Papers; all of them when left out.")]
 ProfileOption = Annotated[Profile, typer.Option("--profile", "-p", help="How much to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -96,10 +96,10 @@ def show(
     card = _cards([slug])[slug]
     if claim is not None:
         known([claim], card.claims, f"claim of {slug}")
-        print_claim(card, claim, [v for p in PROFILES for v in _judge({slug: card}, p) if v.claim == claim])
+        print_claim(card, claim, [v for p in PROFILES for v in judge_all({slug: card}, p) if v.claim == claim])
         return
-    results: dict[str, Result] = {p: result for p in PROFILES if (result := _result(p, slug))}
-    print_card(card, results, [v for p in PROFILES if p in results for v in _judge({slug: card}, p)])
+    results: dict[str, Result] = {p: result for p in PROFILES if (result := result_of(p, slug))}
+    print_card(card, results, [v for p in PROFILES if p in results for v in judge_all({slug: card}, p)])
 
 
 @app.command()
@@ -157,11 +157,11 @@ def verdicts(
 ) -> None:
     """Judge the claims by what has been measured."""
     cards = _cards(slugs)
-    found = _judge(cards, profile)
+    found = judge_all(cards, profile)
     if summary:
         from assay.report.view import claim_views
 
-        print_summary(profile, found, claim_views(cards.values(), [v for p in PROFILES for v in _judge(cards, p)]))
+        print_summary(profile, found, claim_views(cards.values(), [v for p in PROFILES for v in judge_all(cards, p)]))
         return
     if metrics:
         from assay.metrics import write_metrics
@@ -182,10 +182,10 @@ def report() -> None:
     from assay.report import write_site
 
     cards = _cards()
-    results = {(slug, p): result for slug in cards for p in PROFILES if (result := _result(p, slug))}
+    results = {(slug, p): result for slug in cards for p in PROFILES if (result := result_of(p, slug))}
     known = importlib.import_module("datasets")
     descriptions = {name: known.info(name).description for name in known.names()}
-    found = [v for p in PROFILES for v in _judge(cards, p)]
+    found = [v for p in PROFILES for v in judge_all(cards, p)]
     with steps("report", len(cards)) as advance:
         pages = write_site(cards, results, found, ROOT / "site", advance, problems.named, descriptions)
     say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
@@ -197,7 +197,7 @@ def scoreboard() -> None:
     from assay.report.scoreboard import write_scoreboard
 
     cards = _cards()
-    write_scoreboard(ROOT, cards, [v for p in ("standard", "gpu") for v in _judge(cards, p)])
+    write_scoreboard(ROOT, cards, [v for p in ("standard", "gpu") for v in judge_all(cards, p)])
 
 
 @app.command()
@@ -300,14 +300,14 @@ def check(slugs: Slugs = None, profile: ProfileOption = "quick") -> None:
             pipeline(check=True)
     broken = 0
     for slug, card in cards.items():
-        result = _result(profile, slug)
+        result = result_of(profile, slug)
         if result is None and result_path(ROOT, profile, slug).exists():
             continue  # damaged, and named
         if result is None:
             say(err, f"{slug}: no result in profile {profile}; run `assay run {slug} --profile {profile}`")
             broken += 1
             continue
-        for verdict in _judge({slug: card}, profile):
+        for verdict in judge_all({slug: card}, profile):
             if verdict.reason.startswith(UNJUDGED):
                 say(err, f"{slug}: {verdict.reason}")
                 broken += 1
@@ -342,32 +342,6 @@ def _cards(slugs: list[str] | None = None) -> dict[str, Card]:
 def _print_json(value: Any) -> None:
     """JSON and nothing else, whatever the terminal can show."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def _result(profile: str, slug: str) -> Result | None:
-    """The result of a paper, or None where there is none that can be read; a damaged one is named."""
-    path = result_path(ROOT, profile, slug)
-    try:
-        return load_result(path) if path.exists() else None
-    except RecordError as error:
-        problems.name(str(error))
-        return None
-
-
-def _judge(cards: dict[str, Card], profile: Profile) -> list[Verdict]:
-    """The verdict of every claim. One that cannot be judged as it is written says so and stops no other."""
-    from assay.verdict import UNTESTED, Verdict, judge
-
-    found = []
-    for slug, card in cards.items():
-        result = _result(profile, slug)
-        for claim_id, claim in card.claims.items():
-            try:
-                found.append(judge(card, claim_id, result, profile))
-            except Exception as error:  # whatever it is, the other claims are judged
-                reason = UNJUDGED + problems.explain(error)
-                found.append(Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, reason, profile, claim.of))
-    return found
 
 
 def _listed(card: Card) -> dict[str, Any]:
