@@ -4,18 +4,25 @@
         assert_blind("dagnn", SMALL, permuted=lambda: test_labels_permuted(monkeypatch), test_metrics={"accuracy"})
 
 Whatever chooses (an epoch, a trial, a negative, a normalisation) and looks at the test data while it does, changes a
-row that is not a test metric.
+row that is not a test metric, or what the shared training loops have validated and kept.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
+
+import pytest
+import torch
 
 import assay
 from assay.experiment import Experiment, Run, experiments_of
+from datasets.temporal import EventStream
+from methods.shared import node_classification
+from methods.shared import training as shared_training
 
 CLOCKS = ("wall_s", "time_s", "energy_j", "rss_bytes")
 
@@ -56,11 +63,14 @@ def assert_blind(
     """
     left = set(experiments(slug)) - set(small) - set(without_training or {})
     assert not left, f"{slug}: neither run blind nor said to train nothing: {', '.join(sorted(left))}"
-    runs = {name: run_small(slug, name, **parameters) for name, parameters in small.items()}
+    runs = {}
     for name, parameters in small.items():
-        as_it_is = _rows(runs[name])
-        with permuted():
-            blind = _rows(run_small(slug, name, **parameters))
+        with _chosen() as by_all:
+            runs[name] = run_small(slug, name, **parameters)
+        as_it_is = rows_of(runs[name])
+        with permuted(), _chosen() as by_blind:
+            blind = rows_of(run_small(slug, name, **parameters))
+        assert repr(by_all) == repr(by_blind), f"{slug} {name}: a training was validated or stopped by the test data"
         assert as_it_is.keys() == blind.keys(), f"{slug} {name}: other rows: {as_it_is.keys() ^ blind.keys()}"
         changed = {key for key in as_it_is if as_it_is[key] != blind[key]}
         seen = {key for key in changed if key[0] not in test_metrics}
@@ -69,7 +79,51 @@ def assert_blind(
     return runs
 
 
-def _rows(run: Run) -> dict[tuple[Any, ...], Any]:
+@contextmanager
+def other_test_events(experiments: Any) -> Iterator[None]:
+    """Who meets whom in the test, with which features and how long after the rest; before splitting and drawing.
+
+    For experiments that make their task of an `EventStream` by `make_task`, which tests what is later than 85 %.
+    """
+    make_task = experiments.make_task
+
+    def permuted(stream: EventStream, *rest: Any) -> Any:
+        first = int((stream.t <= stream.t.quantile(0.85)).sum())
+        order = first + torch.randperm(len(stream) - first, generator=torch.Generator().manual_seed(0))
+        order, t = torch.cat([torch.arange(first), order]), stream.t.clone()
+        t[first:] += stream.t[first:] - stream.t[first - 1]
+        changed = dict(dst=stream.dst[order], edge_features=stream.edge_features[order], t=t)
+        return make_task(replace(stream, **changed), *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "make_task", permuted)
+        yield
+
+
+@contextmanager
+def _chosen() -> Iterator[list[Any]]:
+    """Of every training by a loop that papers share: its losses, its validations and the epoch that it has kept.
+
+    An experiment that records nothing but its test would hide what it was chosen by.
+    """
+    seen: list[Any] = []
+    fit, training = node_classification.Fit, shared_training.Training
+
+    def fitted(train: float, val: float, test: float, best_epoch: int, history: Any) -> Any:
+        seen.append((train, val, best_epoch, history))
+        return fit(train, val, test, best_epoch, history)
+
+    def begun() -> Any:
+        seen.append(training())
+        return seen[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(node_classification, "Fit", fitted)
+        patch.setattr(shared_training, "Training", begun)
+        yield seen
+
+
+def rows_of(run: Run) -> dict[tuple[Any, ...], Any]:
     """(metric, what it belongs to) -> values; clocks left out."""
     found: dict[tuple[Any, ...], Any] = {}
     for row in run.rows:

@@ -187,6 +187,19 @@ def test_edges_are_64_16_20_and_messages_never_run_along_what_is_to_be_found() -
         assert torch.equal(to_undirected(part.edge_index, num_nodes=data.num_nodes), messages)
 
 
+def test_training_pairs_that_are_no_edges_may_be_edges_that_are_held_out() -> None:
+    """The released draw avoids these, and so tells a model which pairs are not to be found."""
+    data, met = small_csbm(seed=0), 0
+    edges = {tuple(e) for e in data.edge_index.T.tolist()}
+    for split in range(10):
+        train = experiments.split_edges(data, split)[0]
+        seen = {tuple(e) for e in train.edge_index.T.tolist()}
+        drawn = [tuple(e) for e in train.edge_label_index[:, train.edge_label == 0].T.tolist()]
+        assert not seen & set(drawn)
+        met += sum(pair in edges for pair in drawn)
+    assert met > 0
+
+
 def test_sage_keeps_the_self_loops_of_a_graph() -> None:
     data = small_graph()
     data.edge_index = torch.cat([data.edge_index, torch.tensor([[4], [4]])], dim=1)

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-import pytest
-import torch
-
-from datasets.temporal import EventStream
 from methods.pres import experiments
 from methods.pres.experiments import TEST_METRICS
-from methods.pres.training import Task, make_task
-from tests.methods.blindness import _rows, assert_blind, run_small
+from tests.methods.blindness import assert_blind, other_test_events, rows_of, run_small
 from tests.methods.claims import assert_claims_find_rows
 
 EVENTS = 400
@@ -30,22 +22,6 @@ UNTESTED = {  # these end before the test begins, so that none of their rows may
     "released_gradient": {},
 }
 
-
-@contextmanager
-def other_test_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Who meets whom in the test, and with which features; before splitting, indexing and drawing."""
-
-    def permuted(stream: EventStream, *rest: Any) -> Task:
-        first = int((stream.t <= stream.t.quantile(0.85)).sum())
-        order = first + torch.randperm(len(stream) - first, generator=torch.Generator().manual_seed(0))
-        order = torch.cat([torch.arange(first), order])
-        return make_task(replace(stream, dst=stream.dst[order], edge_features=stream.edge_features[order]), *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(experiments, "make_task", permuted)
-        yield
-
-
 OTHERS: dict[str, dict[str, Any]] = {
     "epoch_time": SIZE | RACE,
     "epoch_time_all_nodes": SIZE | RACE,
@@ -55,16 +31,13 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows() -> None:
     without = dict.fromkeys(OTHERS, "nothing of it is chosen") | dict.fromkeys(UNTESTED, "below")
-    runs = assert_blind(
-        "pres", {"batch_sweep": SIZE | SWEEP}, lambda: other_test_events(monkeypatch), TEST_METRICS, without
-    )
+    sweep = SIZE | SWEEP | dict(patience=1)  # so that an epoch is chosen, and `gamma` is that epoch's
+    runs = assert_blind("pres", {"batch_sweep": sweep}, lambda: other_test_events(experiments), TEST_METRICS, without)
     for name, parameters in UNTESTED.items():
         runs[name] = run_small("pres", name, **SIZE | parameters)
-        with other_test_events(monkeypatch):
-            assert _rows(run_small("pres", name, **SIZE | parameters)) == _rows(runs[name]), name
+        with other_test_events(experiments):
+            assert rows_of(run_small("pres", name, **SIZE | parameters)) == rows_of(runs[name]), name
     runs |= {name: run_small("pres", name, **parameters) for name, parameters in OTHERS.items()}
     assert_claims_find_rows("pres", runs)

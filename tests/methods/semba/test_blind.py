@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from datasets.temporal import EventStream
 from methods.semba import experiments, training
 from methods.semba.experiments import ABLATIONS, CONTENDERS
 from methods.semba.tasks import OBJECTIVES, Answers, Task, load_signed, make_task
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import assert_blind, other_test_events, run_small
 from tests.methods.claims import assert_claims_find_rows
 
 SIZE: dict[str, Any] = dict(events=400, batch_size=100, width=8, epochs=2)
@@ -29,25 +26,8 @@ RACE = dict(dataset="movielens_100k", batch_size=50, warm=100, length=100, pairs
 METRICS = {"auc", "auc_transductive", "auc_inductive", "negative_f1", "auc_matched", "macro_f1", "rmse", "pearson"}
 
 
-@contextmanager
-def other_test_events(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Who rates whom in the test, and how; before splitting and drawing."""
-
-    def permuted(stream: EventStream, *rest: Any) -> Task:
-        first = int((stream.t <= stream.t.quantile(0.85)).sum())
-        order = first + torch.randperm(len(stream) - first, generator=torch.Generator().manual_seed(0))
-        order = torch.cat([torch.arange(first), order])
-        return make_task(replace(stream, dst=stream.dst[order], edge_features=stream.edge_features[order]), *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(experiments, "make_task", permuted)
-        yield
-
-
-def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    runs = assert_blind("semba", SMALL, lambda: other_test_events(monkeypatch), METRICS, {"throughput_peer": "times"})
+def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows() -> None:
+    runs = assert_blind("semba", SMALL, lambda: other_test_events(experiments), METRICS, {"throughput_peer": "times"})
     runs["throughput_peer"] = run_small("semba", "throughput_peer", **RACE)
     assert_claims_find_rows("semba", runs)
 
