@@ -75,7 +75,7 @@ def words_of(views: Sequence[ClaimView]) -> str:
 
 @dataclass(frozen=True)
 class OnData:
-    """A paper on one data set: its claims that rest on it, and what its methods measured there."""
+    """A paper on one data set, in one profile: its claims whose verdicts rest on both, and what was measured there."""
 
     card: Card
     views: list[ClaimView]
@@ -86,7 +86,7 @@ class OnData:
 def by_dataset(
     results: Mapping[tuple[str, Profile], Result], views: Sequence[ClaimView]
 ) -> dict[str, list[OnData]]:  # fmt: skip
-    """Data sets that anything was measured on, each with its papers, by the largest profile that has it.
+    """Data sets that a leading verdict rests on, each with its papers; a claim stands under the profile that judged it.
 
     A name that is none of a data set, as a damaged result may hold, has no page.
     """
@@ -94,20 +94,19 @@ def by_dataset(
     cards = {view.card.slug: view.card for view in views}
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
-        seen: set[str] = set()
         for profile in reversed(PROFILES):
-            result = results.get((slug, profile))
-            names = dict.fromkeys(str(row.setting["dataset"]) for row in result.rows if "dataset" in row.setting) \
-                if result else {}  # fmt: skip
-            for name in names:
-                if name not in seen and SLUG.fullmatch(name) and result is not None:
-                    seen.add(name)
-                    found.setdefault(name, []).append(_on_data(card, own, profile, result, name))
+            judged = [view for view in own if view.lead.profile == profile]
+            rows: dict[str, list[Row]] = {}
+            for row in results[slug, profile].rows if (slug, profile) in results else ():
+                rows.setdefault(str(row.setting.get("dataset", "")), []).append(row)
+            for name in filter(SLUG.fullmatch, rows):
+                here = _on_data(card, judged, profile, rows[name], name)
+                if here.views:
+                    found.setdefault(name, []).append(here)
     return dict(sorted(found.items()))
 
 
-def _on_data(card: Card, views: list[ClaimView], profile: Profile, result: Result, name: str) -> OnData:
-    rows = [row for row in result.rows if row.setting.get("dataset") == name]
+def _on_data(card: Card, views: list[ClaimView], profile: Profile, rows: list[Row], name: str) -> OnData:
     measured = {(row.experiment, row.metric) for row in rows}
     judged: dict[tuple[str, str], None] = {}
     chosen = []
@@ -116,7 +115,8 @@ def _on_data(card: Card, views: list[ClaimView], profile: Profile, result: Resul
         if here:
             chosen.append(view)
             judged |= dict.fromkeys(sorted(here))
-    return OnData(card, chosen, profile, measurement_tables(_of(rows, judged), list(card.methods)))
+    shown = [row for row in rows if (row.experiment, row.metric) in judged]
+    return OnData(card, chosen, profile, measurement_tables(shown, list(card.methods)))
 
 
 def _judged(view: ClaimView, name: str) -> set[tuple[str, str]]:
@@ -124,10 +124,7 @@ def _judged(view: ClaimView, name: str) -> set[tuple[str, str]]:
     found = set()
     for test in view.claim.tests():
         if view.claim.untested is None and test.where.get("dataset", name) == name and test.experiment:
-            metrics = {atom.metric or test.metric for atom in test.expression().atoms()}
+            atoms = [atom for atom in test.expression().atoms() if atom.knobs.get("dataset", name) == name]
+            metrics = {atom.metric or test.metric for atom in atoms}
             found |= {(test.experiment, metric) for metric in metrics if metric}
     return found
-
-
-def _of(rows: Iterable[Row], judged: Mapping[tuple[str, str], None]) -> list[Row]:
-    return [row for row in rows if (row.experiment, row.metric) in judged]

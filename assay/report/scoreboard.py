@@ -148,7 +148,7 @@ def reported(view: ClaimView) -> str:
     if view.reported is None:
         return DASH
     flag = f" ({view.reported.known})" if view.reported.known in WEAK_SOURCES else ""
-    return plain(view.reported_text + flag)
+    return plain(view.reported_text + flag + (", in another unit" if view.other_unit else ""))
 
 
 def ours(view: ClaimView) -> str:

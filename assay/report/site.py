@@ -151,7 +151,8 @@ class _Pages:
         return self._templates.get_template("all.html").render(
             policy=self._policy(script), script=script, home="", here="claims", views=views, claims=claims, own=own,
             papers=_papers(sorted(cards.values(), key=lambda card: card.name.lower()), views),
-            all_counts=views_of.counts(views), profiles=[profile for profile in PROFILES if profile in shown],
+            counts=views_of.counts(claims), own_counts=views_of.counts(own),
+            profiles=[profile for profile in PROFILES if profile in shown],
         )  # fmt: skip
 
     def topic(
@@ -168,7 +169,13 @@ class _Pages:
     def data(self, name: str, papers: list[overview.OnData], description: str) -> str:
         """One data set: the claims that rest on it and what methods reach there, paper by paper."""
         return self._templates.get_template("data.html").render(
-            policy=self._policy(None), home="../", here="data", name=name, papers=papers, description=description
+            policy=self._policy(None),
+            home="../",
+            here="data",
+            name=name,
+            papers=papers,
+            description=description,
+            count=len({paper.card.slug for paper in papers}),
         )
 
     def paper(self, card: Card, views: list[ClaimView], results: list[Result], measured_on: list[str]) -> str:

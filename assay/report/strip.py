@@ -186,10 +186,12 @@ def _draw_reported(reported: tuple[float, ...], scale: Scale) -> list[str]:
 
 def reported_values(reported: Reported | None, unit: str) -> tuple[float, ...]:
     """The reported number or range, where it is in the unit of our estimate; else nothing can be drawn."""
-    if reported is None or _plain(reported.unit) != _plain(unit):
+    if reported is None or not same_unit(reported.unit, unit):
         return ()
     return tuple(v for v in (reported.value, reported.low, reported.high) if v is not None)
 
 
-def _plain(unit: str) -> str:
-    return "" if unit in ("x", "×", "ratio") else unit
+def same_unit(one: str, other: str) -> bool:
+    """A factor may be written with a unit or without."""
+    ratio = ("", "x", "×", "ratio")
+    return one == other or (one in ratio and other in ratio)

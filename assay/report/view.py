@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from assay.card import PROFILES, Card, Claim, Reported, Test
 from assay.report.numbers import estimate_text, number, with_unit
-from assay.report.strip import Strip, draw, no_effect_of, region_of, reported_values
+from assay.report.strip import Strip, draw, no_effect_of, region_of, reported_values, same_unit
 from assay.report.tables import setting_text
 from assay.verdict import VERDICTS, Verdict, bh
 
@@ -45,6 +45,7 @@ class Shown:
     replicates: str
     needed: int | None
     p: float | None
+    unit: str = ""
     notes: tuple[str, ...] = ()
     reported_drawn: bool = False
     outside: bool = False
@@ -89,6 +90,13 @@ class ClaimView:
     @property
     def reported_text(self) -> str:
         return reported_text(self.reported)
+
+    @property
+    def other_unit(self) -> bool:
+        """Whether no estimate of ours is in the unit of the reported number: then they are not compared."""
+        shown = [part for part in self.lead.parts or (self.lead,) if part.estimate]
+        return self.reported is not None and bool(shown) and \
+            all(not same_unit(self.reported.unit, part.unit) for part in shown)  # fmt: skip
 
     @property
     def simulated(self) -> bool:
@@ -224,7 +232,7 @@ def _test_shown(test: Test, judged: Mapping[str, Any], reported: tuple[float, ..
         estimate=with_unit(middle, unit) if middle else "", interval=ends, strip=draw(strip, tone),
         scale_ends=(number(scale.low), number(scale.high)) if scale else None,
         bar=region.text if region else "", value=_value(test), no_effect=strip.no_effect, replicates="", needed=None,
-        p=None,
+        p=None, unit=unit,
     )  # fmt: skip
 
 

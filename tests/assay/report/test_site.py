@@ -35,7 +35,7 @@ def text_of(page: str) -> str:
 def test_there_is_a_page_for_each_paper_and_one_for_all(pages: dict[str, str]) -> None:
     assert set(pages) == {
         "index.html", "claims.html", "papers/dagnn.html", "papers/pres.html", "topics/dynamic-graphs.html",
-        "topics/graph-networks.html", "data/bitcoin_otc.html", "data/movielens_100k.html", "data/csbm.html",
+        "topics/graph-networks.html", "data/bitcoin_otc.html", "data/csbm.html",
     }  # fmt: skip
 
 
@@ -47,7 +47,7 @@ def test_the_page_of_a_paper_that_is_gone_goes_too(example: Example, tmp_path: P
     written(example, tmp_path)
     left = written(replace(example, cards={"pres": example.cards["pres"]}), tmp_path)
     assert {name for name in left if "/" in name} == {
-        "papers/pres.html", "topics/dynamic-graphs.html", "data/bitcoin_otc.html", "data/movielens_100k.html",
+        "papers/pres.html", "topics/dynamic-graphs.html", "data/bitcoin_otc.html",
     }  # fmt: skip
 
 
