@@ -155,6 +155,15 @@ def test_sampled_networks_have_the_exact_variance_of_as_many_layers_as_were_mult
     assert values(run, "log_over_exact", "networks") == pytest.approx([1], abs=0.1)
 
 
+def test_the_slope_with_a_skip_is_that_of_one_layer_whatever_the_depth() -> None:
+    for depth in (2, 4):
+        run = seeded_run("skip_connections", n=50, depth=depth, nets=10_000, gammas=[0.0, 0.5])
+        for gamma, nu in ((0.0, 2), (0.5, 0.75 * 2.5)):
+            found = values(run, "nu", "networks", activation="linear", gamma=gamma)
+            assert found == pytest.approx(values(run, "nu", "theory", activation="linear", gamma=gamma), rel=0.1)
+            assert found == pytest.approx([nu], rel=0.1)
+
+
 def test_recursions_have_their_own_constants_at_a_thousand_layers() -> None:
     run = seeded_run("power_laws", layers=[10, 1000])
     for name, decay in (("tanh", 2), ("sin", 1)):
