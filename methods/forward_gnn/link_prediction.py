@@ -1,8 +1,9 @@
 """ForwardGNN for link prediction (the paper's CE variant), and the same network trained by backpropagation.
 
 A layer scores a pair of nodes by s(u, v) = <z_u, z_v> and learns from its own binary cross-entropy on the training
-edges and as many pairs that are no edges; then its detached output is the next layer's input. There are no virtual
-nodes. The prediction is the mean over layers of sigmoid(s). Backpropagation trains the last layer's scores only.
+edges and as many pairs that are no training edges; then its detached output is the next layer's input. There are no
+virtual nodes. The prediction is the mean over layers of sigmoid(s). Backpropagation trains the last layer's scores
+only.
 
 Edges as torch-geometric's `RandomLinkSplit` gives them: `edge_index` carries messages, `edge_label_index` (2, m) and
 `edge_label` (m,) are to be learned or predicted.

@@ -279,7 +279,7 @@ class JODIE(MessageModel):
     """JODIE (Kumar et al., KDD 2019) in the form of the TGN code: RNN memory, projected to the time of the event.
 
     z_i = s_i (1 + Linear(dt)), dt = (t - last_update_i - mean) / std, with mean and std of sources and destinations
-    apart, taken over the data (`gap_statistics`). Linear: 1 -> d, weight and bias from N(0, 1).
+    apart, taken over the training events (`gap_statistics`). Linear: 1 -> d, weight and bias from N(0, 1).
 
     Args:
         gaps: ((mean, std) of sources, (mean, std) of destinations), in the stream's unit of time.

@@ -10,10 +10,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from methods.adpa import ADPA
 from methods.adpa.training import RECIPES, optimizer_of
+from tests.methods.golden import formula
 
 N, FEATURES, HIDDEN, CLASSES, K, R = 9, 4, 5, 3, 3, 0.42749
 _RING = torch.arange(N)
@@ -46,11 +46,6 @@ STEP = {
 }
 
 
-def formula(*shape: int, shift: float = 0.0) -> Tensor:
-    size = torch.Size(shape).numel()
-    return torch.sin(0.37 * torch.arange(size, dtype=torch.float64) + 0.11 + shift).reshape(shape)
-
-
 X, Y = formula(N, FEATURES), torch.arange(N) % CLASSES
 
 
@@ -60,7 +55,7 @@ def released(**options: object) -> ADPA:
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for k, name in enumerate(STEP):
-            parameters[name].copy_(0.5 * formula(*parameters[name].shape, shift=k))
+            parameters[name].copy_(0.5 * formula(*parameters[name].shape, k=k))
     return model
 
 

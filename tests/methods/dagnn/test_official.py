@@ -9,20 +9,15 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from methods.dagnn.dagnn import DAGNN
 from methods.dagnn.training import Recipe, Task, optimizer_of, train
 from methods.shared.graph import propagation
 from methods.shared.node_classification import Masks
+from tests.methods.golden import formula
 
 N, FEATURES, HIDDEN, CLASSES = 9, 4, 5, 3
 RECIPE = Recipe(depth=3, dropout=0.0, weight_decay=0.005, lr=0.01, hidden=HIDDEN, epochs=60, window=5)
-
-
-def formula(*shape: int, shift: float = 0.0) -> Tensor:
-    size = torch.Size(shape).numel()
-    return torch.sin(0.37 * torch.arange(size, dtype=torch.float64) + 0.11 + shift).reshape(shape)
 
 
 def model_and_task() -> tuple[DAGNN, Task]:
@@ -34,7 +29,7 @@ def model_and_task() -> tuple[DAGNN, Task]:
     model = DAGNN(FEATURES, HIDDEN, CLASSES, K=RECIPE.depth, dropout=RECIPE.dropout).double()
     with torch.no_grad():
         for k, parameter in enumerate(model.parameters()):
-            parameter.copy_(0.5 * formula(*parameter.shape, shift=k))
+            parameter.copy_(0.5 * formula(*parameter.shape, k=k))
     return model, task
 
 

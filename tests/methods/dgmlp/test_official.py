@@ -18,6 +18,7 @@ from methods.dgmlp.training import DGMLP_RECIPES, Recipe, Task, fit_rows
 from methods.shared.gcn import GCN
 from methods.shared.graph import propagation
 from methods.shared.node_classification import Masks
+from tests.methods.golden import formula
 
 N, FEATURES, CLASSES, K = 12, 4, 3, 3
 _RING = torch.arange(9)
@@ -26,18 +27,13 @@ EDGES = torch.cat([_ONCE, _ONCE.flip(0)], dim=1)
 Y = torch.arange(N) % CLASSES
 
 
-def formula(*shape: int, shift: float = 0.0) -> Tensor:
-    size = torch.Size(shape).numel()
-    return torch.sin(0.37 * torch.arange(size, dtype=torch.float64) + 0.11 + shift).reshape(shape)
-
-
 X = formula(N, FEATURES)
 
 
 def fill(*parameters: nn.Parameter) -> None:
     with torch.no_grad():
         for k, parameter in enumerate(parameters):
-            parameter.copy_(0.5 * formula(*parameter.shape, shift=k))
+            parameter.copy_(0.5 * formula(*parameter.shape, k=k))
 
 
 def close(found: Tensor, wanted: list[list[float]]) -> None:
@@ -115,7 +111,7 @@ def test_resgcn_is_the_released_codes_but_for_its_last_relu() -> None:
     model = GCN(FEATURES, 5, CLASSES, [1] * 5, residual="res").double().eval()
     with torch.no_grad():  # theirs are (in, out)
         for k, linear in enumerate(model.linears):
-            linear.weight.copy_(0.5 * formula(*linear.weight.T.shape, shift=k).T)
+            linear.weight.copy_(0.5 * formula(*linear.weight.T.shape, k=k).T)
     out = F.log_softmax(F.relu(model(X, EDGES)), dim=1)
     close(out[0], [-1.100264099, -1.10016698, -1.09541348])
     assert float(out.detach().sum()) == pytest.approx(-39.551400122374396, rel=1e-9)

@@ -7,16 +7,15 @@ Its link predictor counts a zero for each normalisation layer, which halves its 
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Data
 
 from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Protocol, Top2Input, Top2Loss
 from methods.forward_gnn.baselines import LabelAppending, VirtualLinks, forward_forward_step, mean_goodness
 from methods.forward_gnn.forward_gnn import single_forward_step
+from tests.methods.golden import formula
 
 NODES, FEATURES, CLASSES, WIDTH = 7, 5, 3, 8
 # before training; losses of two steps of layer 1 and two of layer 2; after training
@@ -32,11 +31,6 @@ TOP_DOWN = {Top2Input: [4.6344113721, 3.787165847, 7.5784227809], Top2Loss: [0.6
 LINKS = [0.7524696251, 0.753305981, 0.7712075674, 0.7586208301, 0.7405263037, 0.7471808016, 0.7367935142, 0.7591673152]
 FORWARD_FORWARD = {LabelAppending: [-3.5738919212, -3.623313587], VirtualLinks: [-3.7330605525, -3.740704098]}
 THREE = Protocol(lr=0.02, weight_decay=0.05, epochs=3, validate_every=4)  # never validated, as its patience of -1 says
-
-
-def formula(*shape: int, k: int = 0) -> Tensor:
-    """sin(0.37 i + 0.11 + k) in the places i = 0, 1, ... of a tensor."""
-    return torch.sin(0.37 * torch.arange(math.prod(shape), dtype=torch.float64) + 0.11 + k).reshape(shape)
 
 
 def graph(classes: int = CLASSES) -> Data:

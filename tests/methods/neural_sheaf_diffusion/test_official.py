@@ -8,7 +8,6 @@ loss. General maps ran in evaluation mode, since that code perturbs them in trai
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from methods.neural_sheaf_diffusion import NSD
+from tests.methods.golden import formula
 
 NODES, FEATURES, CLASSES, CHANNELS = 6, 5, 3, 4  # node 5 is isolated
 EDGES = torch.tensor([[0, 0, 1, 2, 3, 1], [1, 2, 2, 3, 4, 4]])
@@ -57,11 +57,6 @@ CASES: dict[str, tuple[dict[str, Any], list[float]]] = {
          -0.7375404077, -3.381672134, 1.0306214195],
     ),
 }  # fmt: skip
-
-
-def formula(*shape: int, k: int = 0) -> Tensor:
-    """sin(0.37 i + 0.11 + k) in the places i = 0, 1, ... of a tensor."""
-    return torch.sin(0.37 * torch.arange(math.prod(shape), dtype=torch.float64) + 0.11 + k).reshape(shape)
 
 
 def halved(parameter: Tensor, k: int) -> None:

@@ -6,17 +6,15 @@ two steps of Adam with rate 0.02, each with the loss, its L2 term, and three num
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
-from torch import Tensor
 
 from methods.shared.sheaf import SheafIndex
 from methods.sheaf_recsys import SheafRecommender
 from methods.sheaf_recsys.baselines import StoredPropagation, symmetric_adjacency
 from methods.sheaf_recsys.data import Interactions
 from methods.sheaf_recsys.training import RELEASED_REG, bpr_loss, rank_items
+from tests.methods.golden import formula
 
 USERS, ITEMS, WIDTH = 4, 5, 6
 TRAIN = torch.tensor([[0, 0, 1, 1, 2, 3, 3, 2], [0, 1, 1, 2, 3, 3, 4, 0]])
@@ -28,11 +26,6 @@ LIGHTGCN = [0.2395699234, -0.1211324919, -0.4654401926, -0.7467527468, -0.926995
 RANKING = {("recall", 1): 0.125, ("precision", 1): 0.25, ("ndcg", 1): 0.25, ("recall", 3): 0.125,
            ("precision", 3): 0.0833333333, ("ndcg", 3): 0.1532867982, ("recall", 5): 1.0, ("precision", 5): 0.25,
            ("ndcg", 5): 0.5094434343}  # fmt: skip
-
-
-def formula(*shape: int, k: int = 0) -> Tensor:
-    """sin(0.37 i + 0.11 + k) in the places i = 0, 1, ... of a tensor."""
-    return torch.sin(0.37 * torch.arange(math.prod(shape), dtype=torch.float64) + 0.11 + k).reshape(shape)
 
 
 def toy() -> Interactions:
