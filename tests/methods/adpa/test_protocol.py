@@ -187,3 +187,23 @@ def test_the_released_codes_slips_are_each_alone_at_its_shipped_hyper_parameters
         assert (rows(run, "accuracy", **at), rows(run, "leaky_accuracy", **at)) == ([100 * honest], [100 * leaky])
         assert leaky >= honest
     assert RECIPES["shipped"] == (0.06036, 0.01273, 0.64251)
+
+
+def test_an_epoch_is_timed_on_as_many_vertices_with_ten_times_the_arcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[tuple[str, Task]] = []
+    build = experiments.build
+
+    def watched(contender: Contender, task: Task, **chosen: Any) -> Any:
+        timed.append((contender.method, task))
+        return build(contender, task, **chosen)
+
+    monkeypatch.setattr(experiments, "build", watched)
+    run = run_small("adpa", "epoch_cost", dataset="directed_cyclic", class_size=50, degree=2, pairs=1)
+    assert [method for method, _ in timed] == ["adpa", "gcn"] * 2
+    (few, also_few), (many, also_many) = ([task for _, task in timed[i : i + 2]] for i in (0, 2))
+    assert few is also_few
+    assert many is also_many
+    assert len(few.x) == len(many.x) == 200
+    assert many.edge_index.shape[1] / few.edge_index.shape[1] == pytest.approx(10, rel=0.2)
+    found = {(r.method, r.setting["edges"]) for r in run.rows if r.metric == "time_s"}
+    assert found == {(method, times) for method in ("adpa", "gcn") for times in (1, 10)}

@@ -169,3 +169,24 @@ def test_the_epoch_that_is_kept_is_the_first_of_best_validation_accuracy(trained
     seen = fitted.history.val_accuracy
     assert fitted.val_accuracy == max(seen)
     assert fitted.best_epoch == seen.index(max(seen)) < len(seen) - 1
+
+
+def test_edges_grow_with_the_vertices_and_at_a_fixed_probability_with_their_square(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[tuple[int, float]] = []
+    draw = experiments.Study.draw
+
+    def watched(n: int, degree: float, *rest: object) -> object:
+        drawn.append((n, degree))
+        return draw(n, degree, *rest)
+
+    monkeypatch.setattr(experiments.Study, "draw", watched)
+    run_small("dgmlp", "scaling", sizes=[100, 200], num_features=4, degree=10, pairs=1)
+    assert drawn == [(100, 10), (200, 10)]
+    drawn.clear()
+    run = run_small("dgmlp", "scaling_fixed_probability", sizes=[100, 400], num_features=4, probability=0.1, pairs=1)
+    assert drawn == [(100, pytest.approx(9.9)), (400, pytest.approx(39.9))]
+    few, many = values(run, "edges")
+    assert few == pytest.approx(0.1 * 100 * 99 / 2, rel=0.2)
+    assert many == pytest.approx(0.1 * 400 * 399 / 2, rel=0.2)
