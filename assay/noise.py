@@ -32,6 +32,11 @@ def decisive_claims(advance: Callable[[], None] = lambda: None) -> int:
             with context.Pool(1) as pool:
                 rows += pool.apply(_race_with_itself, (seed,))
             advance()
+    return decided(rows)
+
+
+def decided(rows: list[Row]) -> int:
+    """How many of the claims these rows of all processes decide, either way."""
     result = Result("noise", "quick", {"gpu": None}, {}, {"noise": PROCESSES}, {}, [], rows)
     words = [decide(_claim(number), result, ALPHA).word for number in range(CLAIMS)]
     return sum(word in (REPRODUCED, CONTRADICTED) for word in words)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import random
 import stat
 import struct
 import zipfile
@@ -78,6 +79,15 @@ def test_an_archive_that_unpacks_without_end_is_stopped(
     assert len(written) == 1
     assert most < written[0] <= most + (1 << 16)
     assert names_in(cache) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 3_000_000])
+def test_what_cannot_be_made_smaller_may_arrive_packed_and_with_other_files(size: int) -> None:
+    noise = random.Random(0).randbytes(size)
+    assert len(gzip.compress(noise)) <= downloads.most_bytes("a/file.gz", size)
+    others = archive(("file", noise), *((f"other{number}", noise) for number in range(8)))
+    assert size < len(others) <= downloads.most_bytes("a/file.zip", size)
+    assert downloads.most_bytes("a/file", size) == size
 
 
 def with_symlink() -> bytes:

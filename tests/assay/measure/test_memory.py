@@ -209,10 +209,11 @@ def test_peak_on_a_gpu_is_the_allocators():
 
 
 CHILD = """
+import psutil
 from assay.measure.memory import rss_bytes
 start = rss_bytes()
 ballast = b"x" * (1 << 27)
-print(start, rss_bytes())
+print(start, rss_bytes(), psutil.Process().memory_info().rss)
 """
 
 
@@ -220,6 +221,7 @@ def test_resident_peak_is_the_processes_own():
     """A fresh process started by a big one must not inherit the big one's peak (`getrusage` does)."""
     ballast = b"x" * (400 << 20)
     out = subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, timeout=240)
-    start, grown = map(int, out.stdout.split())
+    start, grown, now = map(int, out.stdout.split())
     assert start < rss_bytes() - len(ballast) // 2
     assert 0.95 < (grown - start) / (1 << 27) < 1.3
+    assert grown > 0.99 * now, "the peak is at least what is resident"

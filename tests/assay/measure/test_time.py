@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import gc
 import math
+import platform
 import statistics
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from time import perf_counter_ns
 
@@ -101,6 +103,52 @@ def test_collector_is_off_in_the_block_and_on_after_a_raise():
     assert "contender 'bad'" in caught.value.__notes__[0]
 
 
+def test_garbage_of_before_is_collected_before_the_first_call():
+    class Node:
+        pass
+
+    gc.disable()  # so that nothing else collects it
+    try:
+        node, seen = Node(), []
+        node.itself, left = node, weakref.ref(node)
+        del node
+        race({"a": lambda: seen.append(left())}, pairs=1, warmup=0)
+    finally:
+        gc.enable()
+    assert seen == [None]
+
+
+def test_what_a_call_returns_is_freed_after_its_window(monkeypatch):
+    events = []
+    monkeypatch.setattr("assay.measure.time.perf_counter_ns", lambda: events.append("clock") or len(events))
+
+    class Result:
+        def __del__(self):
+            events.append("freed")
+
+    race({"a": Result}, pairs=2, warmup=0)
+    assert events == ["clock", "clock", "freed"] * 2
+
+
+FAULTS = """
+import resource
+from assay.measure.time import race
+faults = []
+def contender():
+    parts = [bytearray(8 << 20) for _ in range(8)]
+    faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+race({"a": contender}, pairs=5, warmup=2)
+print((8 * 8 << 20) // resource.getpagesize(), faults[-1] - faults[1])
+"""
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="only glibc can be asked to keep its heap")
+def test_memory_that_one_call_frees_is_not_faulted_in_again_by_the_next():
+    out = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True, timeout=240).stdout
+    of_one_call, of_five = map(int, out.split())
+    assert of_five < of_one_call / 2
+
+
 def test_a_collector_that_was_off_stays_off():
     gc.disable()
     try:
@@ -113,7 +161,7 @@ def test_a_collector_that_was_off_stays_off():
 class StepMeter:
     """A meter whose windows must enclose exactly one call each."""
 
-    joules, reason = 2.5, None
+    joules, reason = 2.5, "a reason"
 
     def __init__(self):
         self.calls, self.windows = 0, []
@@ -134,7 +182,7 @@ def test_energy_window_holds_one_call():
 
     samples = race({"a": contender}, pairs=4, warmup=2, energy=meter)
     assert meter.windows == [1, 1, 1, 1]
-    assert [s.joules for s in samples] == [2.5] * 4
+    assert [(s.joules, s.joules_reason) for s in samples] == [(2.5, "a reason")] * 4
 
 
 @pytest.mark.parametrize("wrong", [{"pairs": 0}, {"warmup": -1}])
