@@ -76,6 +76,26 @@ def test_an_unknown_option_is_answered_with_the_known_ones() -> None:
         datasets.load("movielens_100k", path="x")
 
 
+@pytest.mark.parametrize(("error", "files", "options", "told"), [
+    (KeyError("x"), ["a/file"], {}, "toy: a/file cannot be read: KeyError: 'x'; if a file is damaged, delete it"),
+    (DataError("a/file: line 3"), ["a/file"], {}, "a/file: line 3"),
+    (KeyError("x"), ["a/file"], {"size": -1}, "'x'"),  # the option may be to blame
+    (KeyError("x"), [], {}, "'x'"),
+])  # fmt: skip
+def test_a_loaders_error_names_the_files_where_only_they_can_be_to_blame(
+    error: Exception, files: list[str], options: dict[str, int], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loader(*paths: Path, size: int = 1) -> None:
+        raise error
+
+    toy = datasets.Dataset("toy", "d", "l", "c", "u", files=(), loader=loader)
+    monkeypatch.setattr(datasets, "_found", lambda: {"toy": (toy, Path())})
+    monkeypatch.setattr(datasets, "fetch", lambda name: [Path(file) for file in files])
+    with pytest.raises(DataError if told.endswith(("delete it", "3")) else KeyError) as caught:
+        datasets.load("toy", **options)
+    assert str(caught.value).startswith(told)
+
+
 NEW_MODULE = """
 from datasets.sources import Dataset
 DATASETS = {
@@ -98,12 +118,15 @@ def test_adding_a_data_set_is_adding_a_file(house: Path) -> None:
     assert done.stdout == f"[0, 0, 0] {house / 'datasets' / 'added.py'}\n", done.stderr
 
 
-def test_two_data_sets_of_one_name_are_refused(house: Path) -> None:
+def test_two_data_sets_of_one_name_and_two_names_of_one_data_set_are_refused(house: Path) -> None:
     (house / "datasets" / "added.py").write_text(NEW_MODULE)
     (house / "datasets" / "again.py").write_text(NEW_MODULE)
     done = python("import datasets; datasets.names()", house)
     assert done.returncode == 1
     assert f"DataError: {house / 'datasets' / 'again.py'}: DATASETS['added']" in done.stderr
+    (house / "datasets" / "again.py").write_text(NEW_MODULE.replace('"added": Dataset', '"again": Dataset'))
+    done = python("import datasets; datasets.names()", house)
+    assert "DATASETS['again'] has the name 'added'" in done.stderr
 
 
 def test_data_sets_know_nothing_of_the_harness_but_its_errors() -> None:
