@@ -236,15 +236,22 @@ def toy(run):
 
 def test_a_timed_job_is_a_fresh_process_and_alone(checkout: Checkout) -> None:
     checkout.paper("toy", """
-SPAN = Path(__file__).with_name("span")
+def log(run):
+    with Path(__file__).with_name("log").open("a") as file:
+        file.write(f"{run.experiment} {run.seed} {time.monotonic()}\\n")
+
 @experiment(quick=dict(replicates=2))
 def toy(run):
+    log(run)
     time.sleep(0.5)
+    log(run)
 
 @experiment(quick=dict(replicates=2, pairs=4), timed=True)
 def fast(run, pairs):
+    log(run)
     run.value("pid", os.getpid())
     run.race({"good[n=1]": lambda: time.sleep(0.001), "bad[n=2]": lambda: time.sleep(0.002)}, pairs=pairs, warmup=1)
+    log(run)
 
 @experiment(quick=dict())
 def not_timed(run):
@@ -259,6 +266,13 @@ def not_timed(run):
     assert len({row.value for row in found.rows if row.metric == "pid"}) == 2
     (refused,) = found.failures()
     assert "timed=True" in (refused.reason or "")
+    spans: dict[tuple[str, str], list[float]] = {}
+    for name, seed, at in map(str.split, (checkout.root / "methods/toy/log").read_text().splitlines()):
+        spans.setdefault((name, seed), []).append(float(at))
+    assert len(spans) == 4
+    for key, (began, ended) in spans.items():
+        others = [span for other, span in spans.items() if key[0] == "fast" and other != key]
+        assert not [span for span in others if span[0] < ended and span[1] > began], "a timed job is not alone"
 
 
 def test_torch_and_blas_have_the_threads_of_the_job(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,6 +148,11 @@ def test_gradients_that_existed_count_with_their_module():
     assert peak(lambda: None, include=[model]) == 2 * (20 * 30 + 30) * FLOAT
 
 
+def test_buffers_count_with_their_module():
+    # weight, bias, mean and variance of four channels, and the number of batches
+    assert live_tensor_peak(lambda: None, include=[nn.BatchNorm1d(4)]).bytes == 4 * 4 * FLOAT + INT64
+
+
 def test_a_tensor_made_before_is_free_until_it_grows():
     x = torch.ones(100)
     assert peak(lambda: x.add_(1).view(10, 10)) == 0
@@ -176,6 +181,15 @@ def test_sparse_tensors_count_indices_and_values():
     indices, values = torch.tensor([[0, 1], [1, 0]]), torch.ones(2)
     matrix = torch.sparse_coo_tensor(indices, values, (3, 3), check_invariants=False).coalesce()
     assert peak(lambda: matrix * 2.0) == 2 * 2 * INT64 + 2 * FLOAT
+
+
+@pytest.mark.parametrize("layout", [torch.sparse_csr, torch.sparse_csc, torch.sparse_bsr, torch.sparse_bsc])
+def test_compressed_tensors_count_both_indices_and_values(layout):
+    starts, places = torch.tensor([0, 2, 3, 3]), torch.tensor([0, 2, 1])
+    blocks = 2 if layout in (torch.sparse_bsr, torch.sparse_bsc) else 1
+    values = torch.ones(3, 2, 2) if blocks == 2 else torch.ones(3)
+    tensor = torch.sparse_compressed_tensor(starts, places, values, (3 * blocks, 3 * blocks), layout=layout)
+    assert live_tensor_peak(lambda: None, include=[tensor]).bytes == (4 + 3) * INT64 + 3 * blocks**2 * FLOAT
 
 
 def test_hidden_layouts_are_refused():
