@@ -64,9 +64,9 @@ def test_the_slower_commit_is_the_new_one_and_a_suspect_without_change_is_not_sl
 def test_each_commit_is_first_in_every_second_couple_and_block_with_the_same_calls(log: list[Any]) -> None:
     confirm("same")
     started = [side for side, command, *_ in log if command == "started"]
-    assert started == ["old", "new", "new", "old"] + ["new", "old", "old", "new"]
+    assert started == ["old", "new", "new", "old", "new", "old", "old", "new"]
     timed = [(entry[0], entry[3]) for entry in log if entry[1] == "time"]
-    assert [side for side, _ in timed[:8]] == ["old", "new", "new", "old"] + ["new", "old", "old", "new"]
+    assert [side for side, _ in timed[:8]] == ["old", "new", "new", "old", "new", "old", "old", "new"]
     assert {calls for _, calls in timed} == {10}  # of the slower, in a slice of 0.8 s over 4 pairs
     assert len(timed) == EFFORT.replicates * EFFORT.pairs * 2
 

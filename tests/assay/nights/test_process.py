@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +23,9 @@ def value():
 def raises():
     raise ValueError("no such file")
 
+def finds_modules_of_the_alarm():
+    import canaries
+
 def starts_a_program():
     pid = subprocess.Popen(["sleep", "600"]).pid
     open("pid", "w").write(str(pid))
@@ -42,7 +44,6 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkout = Checkout(tmp_path_factory.mktemp("tree"))
     checkout.write("methods/toy/__init__.py", "")
     checkout.write("methods/toy/hotpaths.py", HOT_PATHS)
-    checkout.write("assay/nights/json.py", "raise ImportError('this commit shadows what the worker imports')")
     return checkout.root
 
 
@@ -54,8 +55,10 @@ def it(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
 
 
 def test_a_hot_path_that_raises_stops_no_other_and_one_that_leaves_has_last_words(it: Worker) -> None:
-    with pytest.raises(HotPathError, match="^ValueError: no such file$"):
+    with pytest.raises(HotPathError, match=r"^ValueError: no such file$"):
         it.ask("open", "toy.raises")
+    with pytest.raises(HotPathError, match="No module named 'canaries'"):  # which lies beside the worker's script
+        it.ask("open", "toy.finds_modules_of_the_alarm")
     assert it.ask("open", "toy.value") > 0
     assert it.ask("time", "toy.value", 5) > 0
     with pytest.raises(WorkerDied, match=r"^its process was ended .*1.*: the last words$"):
