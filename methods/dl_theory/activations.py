@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.shared.checks import check_numbers
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -56,6 +58,7 @@ class Activation:
 
 def leaky_relu(negative_slope: float = 0.01) -> Activation:
     """z for z > 0, negative_slope * z otherwise."""
+    check_numbers("leaky_relu", negative_slope=negative_slope)
     return Activation("leaky_relu", lambda z: F.leaky_relu(z, negative_slope), (1.0, negative_slope))
 
 

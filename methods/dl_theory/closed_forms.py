@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from methods.dl_theory.activations import Activation
 from methods.dl_theory.criticality import critical_point
-from methods.shared.checks import check_sizes
+from methods.shared.checks import check_numbers, check_sizes
 
 
 def vertex_slope(sigma: Activation, gamma: float = 0.0) -> float:
@@ -20,8 +20,10 @@ def vertex_slope(sigma: Activation, gamma: float = 0.0) -> float:
     `recursions`). K* = 0: 2/3.
 
     Raises:
-        ValueError: another class, or a skip connection with an activation that is not scale-invariant.
+        ValueError: another class, a skip connection with an activation that is not scale-invariant, or gamma outside
+            [0, 1].
     """
+    check_numbers("vertex_slope", least=0.0, most=1.0, gamma=gamma)
     if sigma.slopes is not None:
         rest = 1 - gamma**2
         return rest * (4 * gamma**2 + rest * (3 * sigma.moment(4) / sigma.moment(2) ** 2 - 1))

@@ -71,7 +71,10 @@ def pair_covariance(
     """cov(z_i^2, z_j^2) / E[z_i^2]^2 over i != j for each layer, (depth,): V/(n K^2) of networks with skip connections.
 
     E[z_i^2] is the one of the sample, which takes most of the noise of the mean square out of the difference.
+    Raises as `preactivation_chain`; a width below 2 has no pairs.
     """
+    check_sizes("pair_covariance", depth=depth)
+    check_sizes("pair_covariance", least=2, width=width)
     square, product = (torch.zeros(depth, dtype=torch.float64) for _ in range(2))
     for size in _chunks(nets, width):
         layers = preactivation_chain(sigma, K1, width, depth, size, C_b, C_W, gamma, generator)
@@ -92,6 +95,10 @@ def weight_matrix_chain(
     Args:
         x: (inputs, n_0), float32 or float64.
     """
+    check_sizes("weight_matrix_chain", width=width, depth=depth, nets=nets)
+    check_numbers("weight_matrix_chain", least=0.0, C_b=C_b, C_W=C_W)
+    if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"weight_matrix_chain: x is (inputs, n_0), float32 or float64; got {x.dtype} {tuple(x.shape)}")
     signal = x.expand(nets, *x.shape)
     for _ in range(depth):
         fan_in = signal.shape[-1]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from methods.dl_theory.activations import Activation
+from methods.shared.checks import check_numbers
 
 REACH, NODES = 12.0, 256
 
@@ -40,10 +41,15 @@ def gaussian_mean(f: Callable[[Tensor], Tensor], K: Tensor | float) -> Tensor:
         K: variances, any shape, >= 0.
     """
     u, w = standard_normal_rule()
+    K = _variances(K)
+    return (f(K.sqrt()[..., None] * u) * w).sum(dim=-1)
+
+
+def _variances(K: Tensor | float) -> Tensor:
     K = torch.as_tensor(K, dtype=torch.float64)
     if bool((K < 0).any()):
         raise ValueError(f"K is a variance, at least 0; got {float(K.min())}")
-    return (f(K.sqrt()[..., None] * u) * w).sum(dim=-1)
+    return K
 
 
 def mean_square(sigma: Activation, K: Tensor | float) -> Tensor:
@@ -69,11 +75,13 @@ def square_coefficients(sigma: Activation, K: Tensor | float, orders: Sequence[i
 
 def chi_parallel(sigma: Activation, K: Tensor | float, C_W: float) -> Tensor:
     """C_W g'(K), the parallel susceptibility; K > 0, any shape."""
+    check_numbers("chi_parallel", least=0.0, C_W=C_W)
     u, w = standard_normal_rule()
-    K = torch.as_tensor(K, dtype=torch.float64)
+    K = _variances(K)
     return C_W * (sigma(K.sqrt()[..., None] * u) ** 2 * (u**2 - 1) * w).sum(dim=-1) / (2 * K)
 
 
 def chi_perpendicular(sigma: Activation, K: Tensor | float, C_W: float) -> Tensor:
     """C_W <sigma'^2>_K, the perpendicular susceptibility."""
+    check_numbers("chi_perpendicular", least=0.0, C_W=C_W)
     return C_W * gaussian_mean(lambda z: sigma.derivative(z) ** 2, K)

@@ -14,6 +14,7 @@ from torch.func import functional_call, jacrev, vmap
 
 from methods.dl_theory.criticality import linear_layers
 from methods.dl_theory.training import Networks
+from methods.shared.checks import check_numbers
 
 
 def empirical_ntk(
@@ -29,8 +30,9 @@ def empirical_ntk(
         (N1, N2, n_L, n_L).
 
     Raises:
-        ValueError: a parameter outside the linear layers, which has no rate.
+        ValueError: a parameter outside the linear layers, which has no rate; a rate that is not finite or below 0.
     """
+    check_numbers("empirical_ntk", least=0.0, lambda_b=lambda_b, lambda_W=lambda_W)
     rates = {}
     for layer in linear_layers(module):
         rates[id(layer.weight)] = lambda_W / layer.in_features
@@ -57,8 +59,9 @@ def batched_ntk(networks: Networks, x: Tensor, lambda_b: float = 1.0, lambda_W: 
     """NTK of the first output of each network, (nets, N, N), without a Jacobian.
 
     With the inputs A^(l) of a layer and the derivatives B^(l) of the output by its preactivations, the layer's part is
-    (B B^T) * (lambda_W/n_in A A^T + lambda_b), elementwise.
+    (B B^T) * (lambda_W/n_in A A^T + lambda_b), elementwise. Raises ValueError for a rate that is not finite or below 0.
     """
+    check_numbers("batched_ntk", least=0.0, lambda_b=lambda_b, lambda_W=lambda_W)
     with torch.enable_grad():
         for b in networks.biases:
             b.requires_grad_()  # so that preactivations belong to a graph
@@ -73,5 +76,8 @@ def batched_ntk(networks: Networks, x: Tensor, lambda_b: float = 1.0, lambda_W: 
 
 
 def relative_change(before: Tensor, after: Tensor) -> Tensor:
-    """|after - before| / |before| in the Frobenius norm, over the last two dimensions."""
+    """|after - before| / |before| in the Frobenius norm, over the last two dimensions. Raises ValueError."""
+    if before.shape != after.shape or not before.is_floating_point():
+        raise ValueError(f"relative_change: wants two kernels of floats and of one shape; got {before.dtype} "
+                         f"{tuple(before.shape)} and {tuple(after.shape)}")  # fmt: skip
     return torch.linalg.matrix_norm(after - before) / torch.linalg.matrix_norm(before)

@@ -84,6 +84,7 @@ def vertex_recursion(sigma: Activation, K: Tensor, C_W: float, gamma: float = 0.
     Args:
         K: (L, ...) from `kernel_recursion`, > 0.
     """
+    check_numbers("vertex_recursion", least=0.0, C_W=C_W, gamma=gamma)
     vertices = [torch.zeros_like(K[0])]
     q = torch.tensor(SKIP_ORDERS, dtype=torch.float64)
     carried = torch.zeros(*K[0].shape, len(q), dtype=torch.float64)  # c_q / sqrt(q!)
@@ -107,8 +108,16 @@ def ntk_recursion(
     Args:
         K: (L, ...) from `kernel_recursion`.
         lambda_b, lambda_W: a number, or (L,) rates by layer; a weight's rate is lambda_W / n_in, a bias's lambda_b.
+
+    Raises:
+        ValueError: C_W is not above 0, or C_b or a rate below 0 or not finite.
     """
+    check_numbers("ntk_recursion", least=0.0, C_b=C_b)
+    check_numbers("ntk_recursion", above=0.0, C_W=C_W)
     rate_b, rate_W = (torch.as_tensor(rate, dtype=torch.float64).expand(len(K)) for rate in (lambda_b, lambda_W))
+    rates = torch.stack([rate_b, rate_W])
+    if not bool(((rates >= 0) & rates.isfinite()).all()):
+        raise ValueError(f"ntk_recursion: rates lambda_b, lambda_W are finite and at least 0; got {rates.tolist()}")
     thetas = [rate_b[0] + rate_W[0] * (K[0] - C_b) / C_W]  # (K^(1) - C_b) / C_W = |x|^2 / n_0
     for layer, kernel in enumerate(K[:-1], start=1):
         own = rate_b[layer] + rate_W[layer] * mean_square(sigma, kernel)

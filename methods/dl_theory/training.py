@@ -94,10 +94,15 @@ def gradient_descent(
         lr: (nets,), a rate for each network.
         rates: lambda_b and lambda_W by layer, (L,) each; see `criticality.depth_scaled_rates`.
         batch_size: examples of a step, drawn anew; all where None.
+
+    Raises:
+        ValueError, TypeError: no examples, a rate lr that is not finite or below 0, or an option out of range.
     """
     check_sizes("gradient_descent", least=0, steps=steps)
     check_sizes("gradient_descent", **({} if batch_size is None else {"batch_size": batch_size}))
     check_numbers("gradient_descent", least=0.0, momentum=momentum)
+    if not len(x) or not bool(((lr >= 0) & lr.isfinite()).all()):
+        raise ValueError(f"gradient_descent: wants examples, and finite lr of at least 0; got {len(x)}, {lr.tolist()}")
     parameters = networks.parameters()
     for parameter in parameters:
         parameter.requires_grad_()

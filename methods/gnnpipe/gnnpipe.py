@@ -45,7 +45,7 @@ from torch.nn import functional as F
 from methods.gnnpipe.layers import Block
 from methods.gnnpipe.links import Links
 from methods.gnnpipe.partition import Halo, Shard
-from methods.shared.checks import check_probabilities, check_sizes
+from methods.shared.checks import check_probabilities, check_sizes, refuse_to_derive_again
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,7 @@ class Aggregate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, of_z: Tensor) -> tuple[Tensor, None, None]:
+        refuse_to_derive_again("GNNPipe")
         return ctx.memory.pull_back(ctx.chunk, of_z), None, None  # type: ignore[attr-defined]
 
 

@@ -28,11 +28,17 @@ PARTITIONERS = ("metis", "order", "random")
 
 @dataclass(frozen=True)
 class Grid:
-    """How workers are laid out: S stages x W ways, K chunks. Worker `rank` = stage * W + way."""
+    """How workers are laid out: S stages x W ways, K chunks. Worker `rank` = stage * W + way.
+
+    Raises TypeError or ValueError for numbers that are none.
+    """
 
     stages: int = 1
     ways: int = 1
     chunks: int = 1
+
+    def __post_init__(self) -> None:
+        check_sizes("Grid", stages=self.stages, ways=self.ways, chunks=self.chunks)
 
     @property
     def workers(self) -> int:

@@ -89,7 +89,11 @@ def fit(model: nn.Module, data: Images, recipe: Recipe, loss: Loss = cross_entro
 
 def train_maestro(dense: nn.Module, data: Images, recipe: Recipe, lambda_gl: float = 0.0, *,
                   full_pass: bool = False) -> Trained:  # fmt: skip
-    """Factorise an untrained net and train it by LoD; with a lasso, shrink it after every epoch."""
+    """Factorise an untrained net and train it by LoD; with a lasso, shrink it after every epoch.
+
+    Raises ValueError where lambda_gl is negative or not finite.
+    """
+    check_numbers("train_maestro", least=0.0, lambda_gl=lambda_gl)
     model = decompose(dense)
     layers, sampler, history = low_rank_layers(model), RankSampler(model), []
 

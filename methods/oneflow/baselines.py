@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from methods.oneflow.plan import Factor, aligned
 from methods.oneflow.sbp import B, NdSbp, P, S, split_range
+from methods.shared.checks import refuse_to_derive_again
 
 Weights = dict[str, Tensor]
 
@@ -86,6 +87,7 @@ class _SumForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        refuse_to_derive_again("_SumForward")
         return gradient
 
 

@@ -47,6 +47,7 @@ from methods.oneflow.sbp import (
     region_of,
     sizes_of,
 )
+from methods.shared.checks import check_sizes
 
 
 def table_bytes(source: Sbp, target: Sbp, total: int, producers: int, consumers: int | None = None) -> float:
@@ -228,8 +229,10 @@ def route(shape: tuple[int, ...], source: NdSbp, target: NdSbp, mesh: Mesh) -> t
 
     A dimension may begin or end S(k) only while no later dimension splits k: the later ones split its parts further, so
     its parts would not be where `region_of` says. The moves are found by Dijkstra's algorithm; of equal routes, the
-    shorter.
+    shorter. Raises TypeError or ValueError for a shape or mesh that is none, or an SBP that a tensor cannot have on it.
     """
+    check_sizes("route", least=0, **{f"axis {i}": length for i, length in enumerate(shape)})
+    check_sizes("route: mesh", **{f"dimension {i}": size for i, size in enumerate(mesh)})
     check(shape, source, mesh)
     check(shape, target, mesh)
     steps = [*map(S, range(len(shape))), B, *dict.fromkeys(a for a in (*source, *target) if a.kind == "P")]

@@ -37,6 +37,9 @@ class Graph:
     nodes: dict[str, Node] = field(default_factory=dict)
     feedback: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_sizes("Graph", itemsize=self.itemsize)
+
     def input(self, name: str, *shape: int, itemsize: int | None = None) -> str:
         """Add an input. Raises TypeError and ValueError for a shape that is none."""
         check_sizes(f"Graph.input({name!r})", least=0, **{f"axis {i}": length for i, length in enumerate(shape)})

@@ -23,18 +23,26 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from methods.shared.checks import check_sizes
+from methods.shared.checks import check_option, check_sizes
 
 Region = tuple[tuple[int, int], ...]  # (start, stop) along each axis, in the global tensor
 
 
 @dataclass(frozen=True)
 class Sbp:
-    """One attribute. axis: what S splits. combine: what makes the tensor of partial values."""
+    """One attribute. axis: what S splits. combine: what makes the tensor of partial values.
+
+    Raises TypeError or ValueError for what is none.
+    """
 
     kind: Literal["S", "B", "P"]
     axis: int = 0
     combine: Literal["sum", "max"] = "sum"
+
+    def __post_init__(self) -> None:
+        check_option("Sbp", "kind", self.kind, ("S", "B", "P"))
+        check_option("Sbp", "combine", self.combine, ("sum", "max"))
+        check_sizes("Sbp", least=0, axis=self.axis)
 
     def __str__(self) -> str:
         return {"S": f"S({self.axis})", "B": "B", "P": "P" if self.combine == "sum" else f"P({self.combine})"}[
@@ -51,7 +59,6 @@ class Sbp:
 
 def S(axis: int) -> Sbp:
     """Split along an axis, counted from the front. Raises TypeError or ValueError for what is none."""
-    check_sizes("S", least=0, axis=axis)
     return Sbp("S", axis)
 
 

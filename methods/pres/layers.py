@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.shared.checks import check_probabilities, check_sizes
-from methods.shared.temporal import CosineOfTime, refuse_to_derive_again, segment_softmax, segment_sum
+from methods.shared.checks import check_probabilities, check_sizes, refuse_to_derive_again
+from methods.shared.temporal import CosineOfTime, segment_softmax, segment_sum
 
 warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 

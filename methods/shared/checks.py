@@ -12,6 +12,8 @@ import math
 import numbers
 from collections.abc import Collection
 
+import torch
+
 
 def check_sizes(where: str, *, least: int = 1, **sizes: int) -> None:
     """Whole numbers of at least `least`: widths, layers, steps, classes.
@@ -55,3 +57,12 @@ def check_option(where: str, name: str, value: object, options: Collection[objec
     if value not in options:
         known = ", ".join(repr(option) for option in options)
         raise ValueError(f"{where}: {name} must be one of {known}; got {value!r}")
+
+
+def refuse_to_derive_again(name: str) -> None:
+    """For the head of a backward that would be silently wrong if it were differentiated (`create_graph=True`).
+
+    torch's `once_differentiable` says nothing where the incoming derivative is a constant, as that of a plain sum.
+    """
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{name}: has a first derivative only; ask for it without create_graph=True")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from methods.shared.checks import check_sizes
+from methods.shared.checks import check_sizes, refuse_to_derive_again
 from methods.shared.sheaf import wide
 
 
@@ -15,7 +15,7 @@ def householder(params: Tensor, dim: int) -> Tensor:
     """params (E, d (d - 1) / 2) -> orthogonal (E, d, d), of determinant (-1)^d.
 
     The parameters fill the triangle below a unit diagonal row by row; column v_k gives H_k = I - 2 v v^T / |v|^2,
-    and Q = H_1 ... H_d.
+    and Q = H_1 ... H_d. Differentiable once: a second derivative is refused.
     """
     vectors = _lower(params, dim) + torch.eye(dim, dtype=params.dtype, device=params.device)
     return _Householder.apply(vectors[:, :, : dim - 1].permute(2, 1, 0).contiguous()).permute(2, 0, 1)
@@ -72,8 +72,8 @@ class _Householder(torch.autograd.Function):
         return product
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        refuse_to_derive_again("householder")
         vectors, taus, *products = ctx.saved_tensors
         result = []
         for v, tau, right in zip(vectors, taus, products, strict=True):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import is_sparse
 
-from methods.shared.checks import check_sizes
+from methods.shared.checks import check_sizes, refuse_to_derive_again
 from methods.shared.graph import checked_edge_index
 
 
@@ -140,7 +140,7 @@ class SheafLaplacian:
     """Delta = (D + I)^-1/2 L (D + I)^-1/2 with D the diagonal blocks of L: symmetric, spectrum in [0, 2).
 
     `laplacian @ x` is differentiable in x and in the maps; its backward pass is written by hand: one product with the
-    same symmetric matrix, and one that is only evaluated where the matrix has entries.
+    same symmetric matrix, and one that is only evaluated where the matrix has entries. A second derivative is refused.
 
     Args:
         index: of the graph.
@@ -281,8 +281,8 @@ class _Apply(torch.autograd.Function):
         return matrix @ x
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        refuse_to_derive_again("SheafLaplacian")
         values, x = ctx.saved_tensors
         pattern: _Pattern = ctx.pattern
         gradient = gradient.contiguous()
@@ -340,8 +340,8 @@ class _MatrixInverseSqrt(torch.autograd.Function):
         return (vectors / root.unsqueeze(1)) @ vectors.mT
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        refuse_to_derive_again("inverse_sqrt")
         root, vectors = ctx.saved_tensors
         i, j = root.unsqueeze(2), root.unsqueeze(1)
         inner = vectors.mT @ ((gradient + gradient.mT) / 2) @ vectors

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.temporal import EventStream
-from methods.shared.checks import check_sizes
+from methods.shared.checks import check_sizes, refuse_to_derive_again
 
 
 @dataclass(frozen=True)
@@ -197,12 +197,6 @@ def rewound(model: Any, action: Callable[[], object]) -> Callable[[], None]:
         action()
 
     return again
-
-
-def refuse_to_derive_again(name: str) -> None:
-    """For the head of a backward that would be silently wrong if it were differentiated (`create_graph=True`)."""
-    if torch.is_grad_enabled():
-        raise RuntimeError(f"{name}: has a first derivative only; ask for it without create_graph=True")
 
 
 class CosineOfTime(torch.autograd.Function):

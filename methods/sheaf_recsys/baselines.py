@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 from torch_geometric.nn.models import LightGCN
 
+from methods.shared.checks import refuse_to_derive_again
 from methods.shared.sparse import SparseMatrix
 from methods.sheaf_recsys.data import Interactions
 from methods.sheaf_recsys.sheaf_recsys import INITIAL_STD
@@ -124,8 +125,8 @@ class _Gather(torch.autograd.Function):
         return graph.matrix(values) @ x
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        refuse_to_derive_again("StoredGATConv")
         (values, x), graph = ctx.saved_tensors, ctx.graph
         gradient = gradient.contiguous()
         of_values = torch.sparse.sampled_addmm(graph.matrix(values), gradient, x.T, beta=0.0).values()

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import assay
+import datasets
 from assay.experiment import Experiment, Run, experiments_of
 from datasets.temporal import EventStream
 from methods.shared import node_classification
@@ -38,6 +39,20 @@ def run_small(slug: str, name: str, *, seed: int = 0, dataset: str | None = None
     run = Run(name, smallest, seed, dataset, timed=found.timed, folder=assay.ROOT / "methods" / slug)
     found.function(run, **{**found.parameters(smallest), **parameters})
     return run
+
+
+@contextmanager
+def other_test_images() -> Iterator[None]:
+    """Test images are upside down and inverted, their classes shifted, before anything sees them."""
+    load = datasets.load
+
+    def others(name: str, **options: Any) -> Any:
+        data = load(name, **options)
+        return data._replace(test_x=1 - data.test_x.flip(2), test_y=data.test_y.roll(1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load", others)
+        yield
 
 
 def assert_blind(

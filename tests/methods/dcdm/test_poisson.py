@@ -71,6 +71,7 @@ def test_the_product_is_its_own_adjoint_under_autograd() -> None:
     A = system("sealed", 6)
     p = noise(2, 6, 6).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: A @ x, p)
+    assert torch.autograd.gradgradcheck(lambda x: A @ x.sin(), p)
 
 
 @pytest.mark.parametrize(("name", "dim"), EVERY)

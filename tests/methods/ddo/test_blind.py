@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-import datasets
 from methods.ddo import experiments
 from methods.ddo.plane import PlaneStudy
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import assert_blind, other_test_images, run_small
 from tests.methods.claims import assert_claims_find_rows
 
 TINY: dict[str, Any] = dict(steps=60, round_steps=4, rounds=2, points=300, pool=200)
@@ -46,19 +45,6 @@ def plane_tested_on_others() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def images_tested_on_others() -> Iterator[None]:
-    load = datasets.load
-
-    def others(name: str, **options: Any) -> Any:
-        data = load(name, **options)
-        return data._replace(test_x=1 - data.test_x.flip(2), test_y=data.test_y.roll(1))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", others)
-        yield
-
-
 def test_nothing_is_chosen_on_the_test_data_and_every_claim_finds_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experiments, "WEIGHTS", [0.5, 2.0])
     without = dict.fromkeys(EXACT, "exact, or measured on draws that are made when all is chosen")
@@ -66,7 +52,7 @@ def test_nothing_is_chosen_on_the_test_data_and_every_claim_finds_its_rows(monke
     plane = {name: SMALL[name] for name in ("plane", "capacity")}
     runs = assert_blind("ddo", plane, plane_tested_on_others, {*OF_SAMPLES, "samples"}, {**without, "images": ""})
     images = {"images": SMALL["images"]}
-    runs |= assert_blind("ddo", images, images_tested_on_others, OF_SAMPLES, {**without, **dict.fromkeys(plane, "")})
+    runs |= assert_blind("ddo", images, other_test_images, OF_SAMPLES, {**without, **dict.fromkeys(plane, "")})
     chosen = {row.method for name in ("plane", "images") for row in runs[name].rows if row.metric == "validation"}
     assert chosen >= {"ddo", "mle", "mle_tuned", "mle_compute", "mle_compute_fixed", "discriminator_guidance"}
     runs |= {name: run_small("ddo", name, **parameters) for name, parameters in EXACT.items()}

@@ -11,9 +11,9 @@ from torch_geometric.data import Data
 
 from methods.gnnpipe import experiments
 from methods.gnnpipe.baselines import FullGraph, grid_of
-from methods.gnnpipe.gnnpipe import Techniques
+from methods.gnnpipe.gnnpipe import Aggregate, Techniques
 from methods.gnnpipe.layers import build_blocks
-from methods.gnnpipe.partition import make_partition
+from methods.gnnpipe.partition import Grid, make_partition
 from methods.gnnpipe.training import Model, evaluate, fit, make_task, pipeline
 from methods.shared import graph
 from tests.methods.blindness import assert_blind, run_small
@@ -166,6 +166,26 @@ def test_unusual_inputs_are_taken_or_refused():
     )  # fmt: skip
     assert_takes_or_refuses(build_blocks, model="gcnii", in_channels=3, hidden_channels=2, out_channels=2, num_layers=1)
     assert_takes_or_refuses(grid_of, method="hybrid", workers=4, chunks=2, stages=2)
+    assert_takes_or_refuses(Grid, stages=2, ways=1, chunks=3)
+    task, model = make_task(data, "gcn"), Model("gcn", 1, 2)
+
+    def losses(**options):
+        reference = FullGraph(task, model)
+        return fit(reference, reference.blocks, task, **options).losses
+
+    assert_takes_or_refuses(losses, epochs=2, every=1, lr=0.01, weight_decay=5e-4)
+
+
+def test_what_goes_back_through_the_memory_is_derived_once():
+    task = make_task(graph.load_graph("csbm"), "gcn")
+    engine, _ = pipeline(task, Model("gcn", 1, 2), 1, make_partition(task.adjacency, 1, 3, "order"))
+    (memory,) = engine.stages[0].memories.values()
+    h = torch.ones(engine.stages[0].shard.rows(0), 2, requires_grad=True)
+    memory.write(0, h)
+    out = Aggregate.apply(h, memory, 0).sum()
+    torch.autograd.grad(out, h, retain_graph=True)
+    with pytest.raises(RuntimeError, match="has a first derivative only"):
+        torch.autograd.grad(out, h, create_graph=True)
 
 
 def test_an_arc_to_a_vertex_that_is_not_there_is_refused():

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 
-import datasets
 from methods.maestro import study
-from tests.methods.blindness import assert_blind, run_small
+from methods.maestro.training import Trained
+from tests.methods.blindness import assert_blind, other_test_images, run_small
 from tests.methods.claims import assert_claims_find_rows
 
 DIGITS: dict[str, Any] = dict(dataset="digits", host="mlp", train_size=200)
@@ -27,24 +26,26 @@ WITHOUT: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@contextmanager
-def other_test_images() -> Iterator[None]:
-    load = datasets.load
-
-    def others(name: str, **options: Any) -> Any:
-        data = load(name, **options)
-        return data._replace(test_x=1 - data.test_x.flip(2), test_y=data.test_y.roll(1))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load", others)
-        yield
-
-
 def test_nothing_rests_on_test_images_and_every_claim_finds_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(study.RECIPES, "mlp", replace(study.RECIPES["mlp"], epochs=2))
     monkeypatch.setitem(study.PUFFERFISH_WARMUP, "mlp", 1)
     monkeypatch.setattr(study, "VALIDATION", 60)
     reasons = dict.fromkeys(WITHOUT, "exact problems and clocks, without a test set")
+    nets: dict[str, list[tuple[str, Trained]]] = {name: [] for name in SMALL}
+    plain = study.Study.trained
+
+    def trained(self: study.Study, name: str, *arguments: Any, **options: Any) -> Trained:
+        nets[self.run.experiment].append((name, plain(self, name, *arguments, **options)))
+        return nets[self.run.experiment][-1][1]
+
+    monkeypatch.setattr(study.Study, "trained", trained)
     runs = assert_blind("maestro", SMALL, other_test_images, {"accuracy", "matched_accuracy"}, reasons)
+    for experiment, made in nets.items():  # few rows show what a net has learned: the nets themselves are compared
+        for (name, net), (other, blind) in zip(made[: len(made) // 2], made[len(made) // 2 :], strict=True):
+            weights = zip(net.model.state_dict().values(), blind.model.state_dict().values(), strict=True)
+            assert name == other
+            assert all(torch.equal(one, two) for one, two in weights if isinstance(one, torch.Tensor)), (
+                f"{name} of {experiment} has seen the test images"
+            )
     runs |= {name: run_small("maestro", name, **parameters) for name, parameters in WITHOUT.items()}
     assert_claims_find_rows("maestro", runs)

@@ -89,6 +89,17 @@ def test_unusual_inputs_are_taken_or_refused() -> None:
             return model(X)
 
     assert_takes_or_refuses(cut, rank=2)
+    recipe = Recipe(lr=0.01, epochs=1, batch_size=4)
+    assert_takes_or_refuses(lambda rank: maestro.deploy(model, {"0": rank})(X), rank=2)
+    assert_takes_or_refuses(lambda lambda_gl: maestro.train_maestro(dense(), Images(X, Y), recipe, lambda_gl).model(X),
+                            lambda_gl=1e-3)  # fmt: skip
+
+    def fitted(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        net = dense()
+        maestro.fit(net, Images(x, y), recipe)
+        return net(X)
+
+    assert_takes_or_refuses(fitted, x=X, y=Y)
     with pytest.raises(ValueError, match="no factorised layer"):
         group_lasso(dense())
     with pytest.raises(ValueError, match="without a batch"):

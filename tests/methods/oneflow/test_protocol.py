@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import datasets
-from methods.oneflow import P_MAX, S, experiments, mlp_step, ops, optimise, sbp, simulate
+from methods.oneflow import P_MAX, ActorGraph, S, Sbp, experiments, mlp_step, ops, optimise, route, run, sbp, simulate
 from methods.oneflow.baselines import EXPERT_PLANS
 from methods.oneflow.graph import Graph, cross_entropy, matmul_chain
 from methods.oneflow.plan import Machine, greedy, released, search
@@ -20,7 +20,6 @@ from methods.oneflow.runtime import Simulated, run_step, train
 from methods.oneflow.sbp import B, P, to_global, to_local
 from methods.oneflow.simulation import pipeline
 from tests.methods.blindness import assert_blind, run_small
-from tests.methods.blindness import experiments as experiments_of
 from tests.methods.unusual import assert_takes_or_refuses
 
 MACHINE = Machine(1e6, 1e6)
@@ -30,19 +29,25 @@ def rows_of(run, method):
     return {(row.metric, *row.setting.values()): row.value for row in run.rows if row.method == method}
 
 
+COUNTED = ("boxing", "signatures", "plan_search", "back_pressure", "schedules")
+TIMED = ("boxing_time", "step_time", "pipeline_time", "overlap", "gpu_pipeline")
+TRAINED = ("equivalence", "plans")
+
+
 def test_nothing_is_chosen_by_a_score():
-    """Losses are compared with one process's; no experiment reads a test set."""
-    assert_blind(
-        "oneflow", {}, None, (), dict.fromkeys(experiments_of("oneflow"), "no test data: bytes, times, losses")
-    )
+    """What trains is compared with one process, loss by loss, on made-up or training data: see the next two tests."""
+    without = dict.fromkeys(COUNTED, "bytes, plans, schedules") | dict.fromkeys(TIMED, "clocks")
+    without |= dict.fromkeys(TRAINED, "training losses of one process and of every plan; nothing is chosen")
+    assert_blind("oneflow", {}, None, (), without)
 
 
 def test_both_precisions_of_the_training_digits_are_given_to_every_plan(monkeypatch):
     seen = {}
     monkeypatch.setattr(experiments.Run, "ranks", lambda run, fn, size, args, timeout: seen.update({size: args}))
+    digits = datasets.load("digits")
+    monkeypatch.setattr(datasets, "load", lambda name: digits._replace(test_x=None, test_y=None))
     run_small("oneflow", "equivalence", seed=2, world_sizes=[4], batch=32, hidden=8, steps=3)
     cases, given, steps, peer = seen[4]
-    digits = datasets.load("digits")
     assert (steps, peer) == (3, False)
     assert [case.name for case in cases] == [name for name in EXPERT_PLANS for _ in range(2)]
     assert [inputs["x"].dtype for inputs in given] == [torch.float32, torch.float64] * len(EXPERT_PLANS)
@@ -215,6 +220,23 @@ def test_unusual_inputs_are_taken_or_refused():
     assert_takes_or_refuses(lambda size: optimise(matmul_chain([4, 4, 4]), (size,), MACHINE), size=2)
     assert_takes_or_refuses(lambda batches: simulate(pipeline([1, 2], 1), batches).seconds, batches=3)
     assert_takes_or_refuses(lambda registers: pipeline([1, 2], registers), registers=2)
+    assert_takes_or_refuses(lambda batches, patience: list(run(pipeline([0, 0], 2), batches, patience).acts), batches=3,
+                            patience=5.0)  # fmt: skip
+    assert_takes_or_refuses(Sbp, kind="S", axis=1, combine="sum")
+    assert_takes_or_refuses(Graph, itemsize=4)
+    assert_takes_or_refuses(lambda rows, size: route((rows, 4), (S(0),), (B,), (size,)), rows=4, size=2)
+    for lies in (S(0), P):
+        assert_takes_or_refuses(lambda one, two, lies=lies: to_global([one, two], (lies,), (2,)), one=torch.rand(2, 2),
+                                two=torch.rand(2, 2))  # fmt: skip
+    for rule in (greedy, released, lambda graph, mesh: search(graph, [mesh], MACHINE)):
+        assert_takes_or_refuses(lambda size, rule=rule: rule(matmul_chain([4, 4, 4]), (size,)), size=2)
+
+    def seconds(registers, seconds):
+        graph = ActorGraph()
+        graph.actor("source", lambda batch: batch, registers=registers, seconds=seconds)
+        return simulate(graph, 2).seconds
+
+    assert_takes_or_refuses(seconds, registers=2, seconds=1.0)
 
 
 def test_what_is_fixed_must_be_in_the_graph_and_lie_as_it_can():

@@ -200,6 +200,23 @@ def test_the_inverse_root_has_a_gradient_where_eigenvalues_coincide() -> None:
     assert gradient[0] is None or not gradient[0].isfinite().all()
 
 
+def test_a_second_derivative_is_refused_where_it_would_be_zero() -> None:
+    """What comes back of a plain sum is a constant, of which torch's own check says nothing."""
+    index = random_graph(3)
+    params, x = torch.randn(4, 3, requires_grad=True), torch.randn(index.num_nodes, 3, 2, dtype=torch.float64)
+    blocks = torch.eye(3).expand(2, 3, 3).clone().requires_grad_()
+    maps = random_maps("diagonal", index).requires_grad_()
+    for out, given in (
+        (householder(params, 3), params), (inverse_sqrt(blocks, 1.0), blocks),
+        (SheafLaplacian(index, maps, normalized=False) @ x, maps),
+    ):  # fmt: skip
+        torch.autograd.grad(out.sum(), given, retain_graph=True)
+        with pytest.raises(RuntimeError, match="has a first derivative only"):
+            torch.autograd.grad(out.sum(), given, create_graph=True)
+    for transform in (cayley, exponential):
+        assert torch.autograd.gradgradcheck(lambda p, t=transform: t(p, 3), params.detach().double().requires_grad_())
+
+
 def test_unit_scalar_maps_are_the_matrix_of_gcn_and_one_step_is_sgconv() -> None:
     index = random_graph(1)
     ones = torch.ones(2 * index.num_edges, dtype=torch.float64)

@@ -33,6 +33,7 @@ def test_product_and_gradient_are_the_dense_ones() -> None:
     x = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
     torch.testing.assert_close(matrix @ x, dense @ x)
     assert torch.autograd.gradcheck(lambda x: matrix @ x, x)
+    assert torch.autograd.gradgradcheck(lambda x: matrix @ x.sin(), x)
     weight = torch.randn(7, 3, dtype=torch.float64)
     (found,) = torch.autograd.grad((matrix @ x).mul(weight).sum(), x)
     torch.testing.assert_close(found, dense.T @ weight)
@@ -65,8 +66,11 @@ def test_single_precision_goes_another_way_to_the_same_result(width: int) -> Non
     x = torch.randn(width, 5).T.requires_grad_()  # not contiguous
     out = matrix @ x
     torch.testing.assert_close(out, dense @ x)
-    (found,) = torch.autograd.grad(out.sum(), x)
+    (found,) = torch.autograd.grad(out.sum(), x, retain_graph=True)
     torch.testing.assert_close(found, dense.sum(dim=0).unsqueeze(1).expand(5, width))
+    (slope,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+    (twice,) = torch.autograd.grad(slope.sum(), x)
+    torch.testing.assert_close(twice, 6 * dense.T @ ((dense @ x) * dense.sum(dim=1, keepdim=True)))
 
 
 def test_a_linear_layer_takes_sparse_features() -> None:

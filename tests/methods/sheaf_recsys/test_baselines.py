@@ -83,6 +83,9 @@ def test_attention_does_not_overflow_and_has_exact_gradients() -> None:
     conv, x = model.convs[0], model.embedding.weight
     assert torch.autograd.gradcheck(lambda x: conv(x, graph), (x.detach().requires_grad_(),))
     assert torch.isfinite(conv(1e5 * x, graph)).all()
+    out = conv(x, graph)[:, 0].sum()
+    with pytest.raises(RuntimeError, match="has a first derivative only"):  # torch would leave the arcs' part out
+        torch.autograd.grad(out, x, create_graph=True)
 
 
 def test_ngcf_sums_the_messages_of_its_equation() -> None:
