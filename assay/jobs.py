@@ -53,8 +53,8 @@ class Plan:
 def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
     """Read the paper's experiments and lay out its jobs.
 
-    Raises JobError where the machine cannot run the profile or the paper's code cannot be imported, and RecordError
-    where a newer Assay has measured it.
+    Raises JobError where the machine cannot run the profile, RecordError where a newer Assay has measured it, and what
+    the paper's code raises where it cannot be imported.
     """
     if profile == "gpu" and machine.gpu is None:
         raise JobError("profile gpu needs a CUDA GPU and this machine has none; use --profile standard or quick")
@@ -80,8 +80,8 @@ def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
 def _imported(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise JobError(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
+    except SystemExit as error:  # a script that ends where it is imported must not end the run of all papers
+        raise ImportError(f"{module} ends Python when it is imported: SystemExit({error.code!r})") from error
 
 
 def _ground(code: str, made_by: dict[str, Any]) -> str:
