@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -136,6 +137,49 @@ def test_a_finetuned_model_samples_with_as_many_calls_as_before() -> None:
         with model.register_forward_hook(lambda *_, calls=calls: calls.append(1)):
             heun(model, torch.randn(4, 2))
         assert len(calls) == evaluations(18) == 35
+
+
+class Softmax(nn.Module):
+    """One logit for each of a few states, with the exact likelihood."""
+
+    def __init__(self, logits: list[float]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(logits, dtype=torch.float64))
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return self.logits.log_softmax(dim=0)[x]
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (4.0, 0.3)])
+def test_the_steps_of_a_round_are_adam_on_the_gradient_that_is_written_out(alpha: float, beta: float) -> None:
+    """With d log p(x) / d logits = e_x - p, real data pull by sigma(-beta r) and samples push by sigma(beta r)."""
+    start, real, pool = [0.3, -0.2, 0.5, 0.0], np.array([0, 0, 1, 3]), np.array([2, 2, 1, 0, 3, 2])
+    recipe = Recipe(steps=6, batch_size=4, lr=0.2, half_life=2.0, pool_size=6)
+    torch.manual_seed(0)
+    batches = [pool[torch.randint(6, (4,)).numpy()] for _ in range(6)]
+    torch.manual_seed(0)
+    kept = ddo_round(Softmax(start), torch.from_numpy(pool), lambda n: torch.from_numpy(real[:n]), likelihood_loss,
+                     alpha, beta, recipe)  # fmt: skip
+
+    def probabilities(logits: np.ndarray) -> np.ndarray:
+        return np.exp(logits) / np.exp(logits).sum()
+
+    def sigmoid(u: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-u))
+
+    logits = average = np.array(start)
+    mean, square, reference, one_hot = 0.0, 0.0, np.log(probabilities(logits)), np.eye(4)
+    for step, fake in enumerate(batches, start=1):
+        p = probabilities(logits)
+        ratio = np.log(p) - reference
+        pull = sigmoid(-beta * ratio[real])[:, None] * (one_hot[real] - p)
+        push = sigmoid(beta * ratio[fake])[:, None] * (one_hot[fake] - p)
+        gradient = beta * (alpha * push.mean(axis=0) - pull.mean(axis=0))
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        logits = logits - 0.2 * mean / (1 - 0.9**step) / (np.sqrt(square / (1 - 0.999**step)) + 1e-8)
+        average = average + (1 - 0.5 ** (1 / 2)) * (logits - average)
+    assert abs(logits - np.array(start)).max() > 0.3
+    np.testing.assert_allclose(state(kept), average, rtol=1e-7)
 
 
 def test_what_is_kept_is_the_average_of_weights() -> None:

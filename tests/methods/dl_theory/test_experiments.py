@@ -29,6 +29,7 @@ from methods.dl_theory.experiments import (
     universality,
 )
 from methods.dl_theory.training import Task, best_by_validation, width_of
+from tests.methods.claims import assert_claims_find_rows
 
 # profile standard, with as few networks and steps as there can be
 TINY = {
@@ -187,12 +188,14 @@ def test_the_experiments_record_what_every_claim_of_the_card_is_judged_by() -> N
     card = load_card(ROOT / "methods" / "dl_theory" / "paper.yaml")
     declared = experiments_of(experiments)
     assert declared.keys() == TINY.keys()
-    rows, replicates = [], {}
+    rows, replicates, runs = [], {}, {}
     for name, tiny in TINY.items():
         replicates[name] = declared[name].replicates("standard")
         (dataset,) = declared[name].datasets("standard", card.datasets.standard)
-        found = rows_of(declared[name], dataset, **tiny)
+        runs[name] = run_of(declared[name], dataset, **tiny)
+        found = [row for row in runs[name].rows if row.metric != "wall_s"]
         rows += [replace(row, seed=seed) for seed in range(replicates[name]) for row in found]
+    assert_claims_find_rows("dl_theory", runs)
     jobs = {(row.experiment, row.setting.get("dataset"), row.seed) for row in rows}
     records = [JobRecord(*job, "done", "", 1.0) for job in sorted(jobs, key=str)]
     result = Result("dl_theory", "standard", {}, {}, replicates, {}, records, rows)
