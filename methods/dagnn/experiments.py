@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ from methods.dagnn.smoothness import (
 from methods.dagnn.training import DEEP, GENERATED, PUBLISHED, Recipe, Task, build, make_task, optimizer_of, train
 from methods.shared.graph import load_graph, normalized_adjacency, propagation
 from methods.shared.node_classification import Fit, fit
+from methods.shared.search import grid, search
 from methods.shared.sparse import SparseMatrix
 
 SAMPLE, CITATION, ALL_CITATION = ["csbm_clustered"], ["cora", "citeseer"], ["cora", "citeseer", "pubmed"]
@@ -73,10 +75,16 @@ def gate(run: Run, decays: list[float], epochs: int) -> None:
     recipe = replace(recipe_of("dagnn", run.dataset), epochs=epochs)
     for method in ("dagnn", "ungated"):
         with run.method(method) as m:
-            found = [train(build(method, task, r), task, r) for r in (replace(recipe, weight_decay=d) for d in decays)]
-            best = max(range(len(decays)), key=lambda i: found[i].val_accuracy)
-            record(m, found[best])
-            m["weight_decay"] = decays[best]
+            run_of = partial(trained, method, task, recipe)
+            found = search(run_of, grid(weight_decay=decays), by=lambda fitted: fitted.val_accuracy)
+            record(m, found.best.result)
+            m["weight_decay"] = found.best.settings["weight_decay"]
+
+
+def trained(method: str, task: Task, recipe: Recipe, changes: dict[str, float]) -> Fit:
+    """A contender, trained by its recipe with changes."""
+    recipe = replace(recipe, **changes)
+    return train(build(method, task, recipe), task, recipe)
 
 
 @experiment(
