@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
 from methods.pres.pres import PRES, Update
-from methods.shared.checks import check_sizes
+from methods.shared.checks import check_numbers, check_sizes
 from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, Neighbors, Rows, StreamModel, last_occurrence
 
 
@@ -72,7 +72,7 @@ class MemoryModel(StreamModel, ABC):
         correction: PRES, or None for the plain model.
 
     Raises:
-        TypeError, ValueError: a size that is no whole number or out of range.
+        TypeError, ValueError: a size that is no whole number or out of range, or a correction of other sizes.
     """
 
     all_nodes = False
@@ -83,6 +83,12 @@ class MemoryModel(StreamModel, ABC):
         super().__init__()
         check_sizes(type(self).__name__, num_nodes=num_nodes, dim=dim, num_neighbors=num_neighbors)
         check_sizes(type(self).__name__, least=0, edge_dim=edge_dim)
+        if isinstance(correction, PRES) and correction.increments.total.shape[::2] != (num_nodes, dim):
+            nodes, _, width = correction.increments.total.shape
+            raise ValueError(
+                f"{type(self).__name__}: correction is made for {nodes} nodes of width {width}; "
+                f"this model has {num_nodes} of width {dim}"
+            )
         self.num_neighbors, self.edge_dim = num_neighbors, edge_dim
         self.decoder = MergeLayer(dim, dim, dim, 1)
         self.correction = correction
@@ -283,6 +289,9 @@ class JODIE(MessageModel):
 
     Args:
         gaps: ((mean, std) of sources, (mean, std) of destinations), in the stream's unit of time.
+
+    Raises:
+        TypeError, ValueError: as `MemoryModel`; a mean or deviation that is not finite, or a deviation that is 0.
     """
 
     def __init__(
@@ -290,6 +299,9 @@ class JODIE(MessageModel):
         num_neighbors: int = 10, correction: PRES | None = None,
     ) -> None:  # fmt: skip
         super().__init__(num_nodes, edge_dim, dim, cell=nn.RNNCell, num_neighbors=num_neighbors, correction=correction)
+        for side, (mean, std) in zip(("sources", "destinations"), gaps, strict=True):
+            check_numbers("JODIE", **{f"mean gap of {side}": mean})
+            check_numbers("JODIE", above=0, **{f"deviation of the gap of {side}": std})
         self.gaps = gaps
         self.projection = nn.Linear(1, dim)
         nn.init.normal_(self.projection.weight)

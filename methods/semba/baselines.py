@@ -49,7 +49,7 @@ class SeenGraphs:
     """The graphs of a stream's beginnings. Each is made once: the batches of all epochs begin at the same events."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, int], SeenGraph] = {}
+        self._known: dict[tuple[int, int], tuple[EventStream, SeenGraph]] = {}  # with the stream, whose id is its key
 
     def at(self, stream: EventStream, seen: int) -> SeenGraph:
         """The graph of the first `seen` events."""
@@ -59,8 +59,9 @@ class SeenGraphs:
             positive = stream.edge_features[:seen, 0] > 0
             arcs, of_arc = torch.cat([ends, ends.flip(0)], dim=1), positive.repeat(2)
             unsigned = propagation(arcs, stream.num_nodes)
-            self._known[key] = SeenGraph(arcs[:, of_arc], arcs[:, ~of_arc], unsigned, degrees(stream, seen))
-        return self._known[key]
+            graph = SeenGraph(arcs[:, of_arc], arcs[:, ~of_arc], unsigned, degrees(stream, seen))
+            self._known[key] = stream, graph
+        return self._known[key][1]
 
 
 def degrees(stream: EventStream, seen: int) -> Tensor:

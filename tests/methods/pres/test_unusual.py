@@ -73,3 +73,18 @@ def test_a_stream_without_a_part_is_refused_and_so_are_sizes_of_a_fit() -> None:
         return fit(TGN(NODES, 1, 4), task, seed=0, **options).loss
 
     assert_takes_or_refuses(fitted, epochs=1, batch_size=10, lr=0.01, patience=2)
+
+
+@pytest.mark.parametrize("sizes", [(5, 8), (9, 4)])
+def test_a_correction_of_other_sizes_is_refused(sizes: tuple[int, int]) -> None:
+    nodes, width = sizes
+    with pytest.raises(
+        ValueError, match=f"TGN: correction is made for {nodes} nodes of width {width}; this model has 9"
+    ):
+        TGN(9, 1, 8, correction=PRES(nodes, width))
+
+
+@pytest.mark.parametrize("gap", [(0.0, 0.0), (float("nan"), 1.0), (0.0, float("inf"))])
+def test_gaps_that_cannot_be_divided_by_are_refused(gap: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"JODIE: .* gap of destinations must be"):
+        JODIE(9, 1, 8, gaps=((0.0, 1.0), gap))
