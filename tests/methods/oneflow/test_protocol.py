@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import datasets
 from methods.oneflow import P_MAX, ActorGraph, S, Sbp, experiments, mlp_step, ops, optimise, route, run, sbp, simulate
-from methods.oneflow.baselines import EXPERT_PLANS
+from methods.oneflow.baselines import EXPERT_PLANS, _SumForward
 from methods.oneflow.graph import Graph, cross_entropy, matmul_chain
 from methods.oneflow.plan import Machine, greedy, released, search
 from methods.oneflow.ranks import make_inputs
@@ -237,6 +237,12 @@ def test_unusual_inputs_are_taken_or_refused():
         return simulate(graph, 2).seconds
 
     assert_takes_or_refuses(seconds, registers=2, seconds=1.0)
+
+
+def test_the_sum_of_the_program_by_hand_is_derived_once():
+    """Its backward pass is each rank's own, and to derive it again would take a sum over ranks."""
+    with pytest.raises(RuntimeError, match="has a first derivative only"):
+        _SumForward.backward(None, torch.ones(1))
 
 
 def test_what_is_fixed_must_be_in_the_graph_and_lie_as_it_can():
