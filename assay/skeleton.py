@@ -19,6 +19,8 @@ CARD = """\
 title: "$name: the paper's title"
 authors: First Author, Second Author
 venue: Conference 2020
+topic: other
+headline: [error-is-cut]
 idea: >
   What the paper does, in a few lines that a reader from another field can follow.
 setting_of_paper: Data sets, widths, hardware and budgets of the paper.

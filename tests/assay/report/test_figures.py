@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from assay.card import Figure
 from assay.errors import RecordError
 from assay.experiment import Run
-from assay.record import Curve, Result, Row
+from assay.record import Artifact, Curve, Result, Row
 from assay.report.figures import MOST_POINTS, draw, key_shape
 from assay.report.samples import MOST_POINTS as MOST_SCATTERED
 from assay.report.samples import SIDE
-from assay.report.svg import MARKERS, printable
+from assay.report.svg import MARKERS, inline_svg, printable, short_label
 
 METHODS = ["plain", "pres", "pres_s"]
 
@@ -251,3 +251,51 @@ def test_a_picture_is_named_for_those_who_do_not_see_it() -> None:
 
 def test_printable_keeps_every_letter_of_every_language() -> None:
     assert printable("Größe μ 大小 \ud800") == "Größe μ 大小 \N{REPLACEMENT CHARACTER}"
+
+
+def test_a_curve_over_another_axis_or_of_another_experiment_is_not_drawn() -> None:
+    curves = [Curve("sweep", "loss", "epoch", [1.0, 2.0], [3.0, 2.0], "plain"),
+              Curve("sweep", "loss", "seconds", [10.0, 20.0], [9.0, 8.0], "plain"),
+              Curve("other", "loss", "epoch", [5.0, 6.0], [9.0, 8.0], "plain")]  # fmt: skip
+    drawing = draw(figure(x="epoch", y="loss"), result([], curves), METHODS, "f")
+    assert drawing is not None
+    assert drawing.xs == [1.0, 2.0]
+
+
+def test_a_band_reaches_as_far_up_as_down() -> None:
+    rows = [Row("sweep", "ap", 50.0 + offset, "plain", {"batch": batch}, seed)
+            for batch in (1, 2) for seed, offset in enumerate((-1.0, 0.0, 1.0))]  # fmt: skip
+    drawing = draw(figure(), result(rows), METHODS, "f")
+    assert drawing is not None
+    found = elements(drawing.svg)
+    (band,) = [e for e in found if e.tag == "use" and "fill-opacity" in e.attrib]
+    (shape,) = [e.attrib["d"] for e in found if e.attrib.get("id") == band.attrib["href"][1:]]
+    heights = [float(y) + float(band.attrib["y"]) for _, y in re.findall(r"(-?[\d.]+) (-?[\d.]+)", shape)]
+    (line,) = [e.attrib["d"] for e in found if e.attrib.get("class") == "s-s1"]
+    middle = float(line.split()[2])
+    assert min(heights) < middle < max(heights)
+    assert middle - min(heights) == pytest.approx(max(heights) - middle, abs=0.05)
+
+
+def test_samples_are_those_of_the_first_replicate() -> None:
+    artifacts = [dataclasses.replace(scattered({"pres": np.zeros((n, 2)) + n}).artifacts[0], seed=seed)
+                 for seed, n in ((0, 3), (1, 5))]  # fmt: skip
+    of = figure(kind="scatter", x=None, y="samples")
+    drawing = draw(of, dataclasses.replace(result([]), artifacts=artifacts), METHODS, "f")
+    assert drawing is not None
+    assert sum(element.tag == "use" and element.attrib.get("class") == "f-s1" for element in elements(drawing.svg)) == 3
+
+
+@pytest.mark.parametrize("content", ["UEsFBgAA", "AAAA", "", "not base64!", "k05VTVBZ"])
+def test_a_damaged_artifact_is_named(content: str) -> None:
+    damaged = dataclasses.replace(result([]), artifacts=[Artifact("sweep", "samples", content, "pres", {}, 0)])
+    with pytest.raises(RecordError, match=r"artifact 'samples' of sweep"):
+        draw(figure(kind="scatter", x=None, y="samples"), damaged, METHODS, "f")
+
+
+def test_a_label_that_is_cut_says_so_and_titles_hold_no_control_characters() -> None:
+    assert (short_label("abcdef", 6), short_label("abcdefg", 6)) == ("abcdef", "abcde…")
+    empty = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"><path d="M0.123456 1.999999" /></svg>'
+    drawn = inline_svg(empty, "f", "a\x07b", "c\x1bd")
+    assert [e.text for e in elements(drawn)[1:3]] == ["a\N{REPLACEMENT CHARACTER}b", "c\N{REPLACEMENT CHARACTER}d"]
+    assert 'd="M0.12 2"' in drawn

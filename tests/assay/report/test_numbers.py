@@ -60,3 +60,7 @@ def test_sizes_and_durations_are_read_by_people() -> None:
     assert duration_text(431.2) == "7 min 11 s"
     assert duration_text(12_000) == "3 h 20 min"
     assert with_unit(DASH, "s") == duration_text(None) == byte_text(None) == DASH
+
+
+def test_a_minute_has_sixty_seconds() -> None:
+    assert (duration_text(119.6), duration_text(60), duration_text(3600)) == ("2 min", "1 min", "1 h")

@@ -41,6 +41,11 @@ def test_a_line_holds_the_claim_its_numbers_and_what_they_rest_on(example: Examp
     ]  # fmt: skip
 
 
+def test_a_number_that_nobody_read_in_the_paper_says_so(example: Example) -> None:
+    text = results_readme(committed_views(example.cards, example.verdicts)).replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert [line[2] for line in cells(text) if line[1].startswith("Decoupled")] == ["62 ± 1.1 pp (from memory)"]
+
+
 def test_a_simulated_verdict_says_so(example: Example) -> None:
     for found, expected in ((example, 0), (with_simulation(example), 1)):
         views = committed_views(found.cards, found.verdicts)

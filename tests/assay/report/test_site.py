@@ -143,6 +143,7 @@ def test_our_own_checks_stand_and_count_apart_from_the_papers_claims(example: Ex
         assert "#claim-discontinuity" not in page
     text = text_of(index)
     assert "6 claims of 2 papers, run side by side" in text
+    assert "2 of the verdicts rest on a quick run" in text  # a third one is a check of ours
     assert "Apart from these, 3 checks of our own , which no paper claims: 3 reproduced." in text
     page = found["papers/pres.html"]
     apart = page[page.index('id="own"') : page.index('id="figures"')]
@@ -327,3 +328,16 @@ def test_a_table_says_what_it_holds(example: Example) -> None:
     result = example.results["dagnn", "quick"]
     (table,) = measurement_tables(result.rows, list(example.cards["dagnn"].methods))
     assert text_of(caption_of(table)) == "accuracy (%) depth_sweep, measured; dataset csbm"
+
+
+def test_a_figure_is_drawn_from_the_largest_profile_and_the_newest_day_is_told(
+    example: Example, tmp_path: Path
+) -> None:
+    older = replace(example.results["pres", "quick"], provenance={"date": "2025-01-01T00:00:00+00:00"})
+    large = replace(example.results["pres", "quick"], rows=example.results["pres", "standard"].rows)
+    results = {**example.results, ("pres", "quick"): replace(large, provenance=older.provenance)}
+    page = written(replace(example, results=results), tmp_path)["papers/pres.html"]
+    figures = text_of(page[page.index('id="figures"') : page.index('id="settings"')])
+    assert "standard profile; mean over replicates" in figures
+    assert "quick profile" not in figures
+    assert "Newest result: 2026-03-14." in text_of(page)

@@ -73,3 +73,24 @@ def test_metrics_have_tables_of_their_own_and_diagnostics_none() -> None:
 
 def test_a_setting_reads_as_words() -> None:
     assert setting_text({"batch": 200, "bias": True, "model": "tgn"}) == "batch 200, bias yes, model tgn"
+
+
+def test_a_replicate_that_gave_a_value_elsewhere_is_not_missing() -> None:
+    found = [*rows([1.0, 2.0]), Row("e", "m", None, "a", {"depth": 2}, seed=1, reason="diverged")]
+    assert (summarise(found).n, summarise(found).missing) == (2, 0)
+
+
+def test_ranks_of_a_replicate_are_averaged_and_no_repeats_of_one_another() -> None:
+    found = [Row("e", "m", value, "a", seed=0, rank=rank) for rank, value in enumerate([1.0, 1.0, 7.0])]
+    assert summarise(found).mean == 3.0  # as repeats they would count by their median, 1
+
+
+def test_a_knob_that_some_rows_do_not_have_is_not_said_of_all() -> None:
+    found = [Row("e", "m", 1.0, "a", {"dataset": "cora", "width": 8}), Row("e", "m", 2.0, "b", {"dataset": "cora"})]
+    (table,) = measurement_tables(found, ["a", "b"])
+    assert (table.fixed, [name for name, _ in table.lines]) == ("dataset cora", ["", "width 8"])
+
+
+def test_measured_and_simulated_values_never_share_a_table() -> None:
+    found = [Row("e", "m", 1.0, "a", evidence=evidence) for evidence in ("measured", "simulated")]
+    assert [table.evidence for table in measurement_tables(found, [])] == ["measured", "simulated"]

@@ -57,6 +57,14 @@ def test_a_claim_without_any_verdict_is_untested_and_shows_its_bar(example: Exam
     assert (view.lead.word, view.lead.reason, view.lead.bar) == ("untested", "not run yet", "≥ 2.5")
 
 
+def test_what_a_quick_run_could_not_judge_is_not_marked_as_its_verdict(example: Example) -> None:
+    for word, small in (("untested", False), ("reproduced", True)):
+        claim = example.cards["dagnn"].claims["depth-holds"]
+        found = verdict(word, "quick", paper="dagnn", claim="depth-holds", kind=claim.kind)
+        view = next(v for v in claim_views([example.cards["dagnn"]], [found]) if v.id == "depth-holds")
+        assert (view.lead.profile, view.lead.small) == ("quick", small)
+
+
 def test_a_claim_that_cannot_be_tested_says_why(views: dict[str, ClaimView]) -> None:
     assert views["wall-gpu"].lead.reason.startswith("needs the paper's data")
 
