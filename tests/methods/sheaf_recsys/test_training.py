@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from methods.shared.sheaf import SheafIndex
-from methods.sheaf_recsys import SheafRecommender
+from methods.sheaf_recsys import SheafRecommender, training
+from methods.sheaf_recsys.baselines import NGCF, symmetric_adjacency
 from methods.sheaf_recsys.data import Interactions
 from methods.sheaf_recsys.training import (
     RELEASED_REG,
@@ -146,6 +147,33 @@ def test_fit_learns_and_two_fits_with_a_seed_are_equal() -> None:
     assert found[0][0] == found[1][0]
     assert torch.equal(found[0][1], found[1][1])
     assert found[0][0][-1] < 0.8 * found[0][0][0]
+
+
+def test_a_model_is_judged_without_dropout_and_trained_with_it() -> None:
+    data = toy()
+    torch.manual_seed(0)
+    model, graph = NGCF(data.num_nodes, 8, 2), symmetric_adjacency(data.edge_index, data.num_nodes)
+    found = [evaluate(model, graph, data, "val") for _ in range(2)]
+    assert model.training
+    output = model.eval().get_embedding(graph)
+    assert found == [rank_items(output[:USERS] @ output[USERS:].T, data, "val")] * 2
+    evaluate(model, graph, data, "val")
+    assert not model.training
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_an_epoch_is_adam_on_as_many_triples_of_the_seed_as_make_up_the_training_set(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = toy()
+    monkeypatch.setattr(training, "BATCH", data.train.shape[1] // 3)
+    ours, graph = model_of(data)
+    found = fit(ours, graph, data, epochs=1, lr=0.02, reg=1e-4, seed=seed)
+    model, _ = model_of(data)
+    optimizer, sampler = torch.optim.Adam(model.parameters(), lr=0.02), TripleSampler(data, seed)
+    losses = [float(train_step(model, graph, optimizer, sampler, 1e-4)) for _ in range(3)]
+    assert found.loss == pytest.approx([sum(losses) / 3])
+    torch.testing.assert_close(ours.embedding.weight, model.embedding.weight)
 
 
 def test_the_released_protocol_ignores_the_weight_of_the_l2_term() -> None:
