@@ -153,7 +153,7 @@ class Softmax(nn.Module):
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 1.0), (4.0, 0.3)])
 def test_the_steps_of_a_round_are_adam_on_the_gradient_that_is_written_out(alpha: float, beta: float) -> None:
     """With d log p(x) / d logits = e_x - p, real data pull by sigma(-beta r) and samples push by sigma(beta r)."""
-    start, real, pool = [0.3, -0.2, 0.5, 0.0], np.array([0, 0, 1, 3]), np.array([2, 2, 1, 0, 3, 2])
+    start, real, pool = [0.3, -0.2, 0.5, 0.0], np.array([0, 0, 1, 3, 2, 2, 2, 2, 2]), np.array([2, 2, 1, 0, 3, 2])
     recipe = Recipe(steps=6, batch_size=4, lr=0.2, half_life=2.0, pool_size=6)
     torch.manual_seed(0)
     batches = [pool[torch.randint(6, (4,)).numpy()] for _ in range(6)]
@@ -167,7 +167,8 @@ def test_the_steps_of_a_round_are_adam_on_the_gradient_that_is_written_out(alpha
     def sigmoid(u: np.ndarray) -> np.ndarray:
         return 1 / (1 + np.exp(-u))
 
-    logits = average = np.array(start)
+    real, logits = real[: recipe.batch_size], np.array(start)
+    average = logits
     mean, square, reference, one_hot = 0.0, 0.0, np.log(probabilities(logits)), np.eye(4)
     for step, fake in enumerate(batches, start=1):
         p = probabilities(logits)
@@ -203,6 +204,7 @@ def test_each_round_starts_from_the_best_of_the_one_before_and_from_its_own_samp
 
     def sample(m: nn.Module, n: int) -> Tensor:
         pools.append(state(m))
+        assert n == recipe.pool_size
         return m.sample(n)
 
     def loss(m: nn.Module, reference: nn.Module, real: Tensor, fake: Tensor, alpha: float, beta: float) -> Tensor:
