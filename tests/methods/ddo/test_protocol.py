@@ -24,7 +24,7 @@ from methods.ddo import (
     self_play,
 )
 from methods.ddo import experiments as ex
-from methods.ddo.baselines import continue_mle, pretrain
+from methods.ddo.baselines import DiscriminatorGuidance, continue_mle, pretrain
 from methods.ddo.ddo import lowest
 from methods.ddo.densities import GaussianMixture
 from methods.ddo.images import ImageStudy
@@ -160,6 +160,34 @@ def test_pretraining_is_adam_whose_rate_falls_linearly_to_zero() -> None:
         model, lambda m, _: (rates.append(m.weight.item()), m.weight.sum())[1], lambda n: torch.zeros(n), 4, 1, 0.4
     )
     assert [*rates, model.weight.item()] == pytest.approx([0, -0.4, -0.7, -0.9, -1.0], abs=1e-5)
+
+
+def test_guidance_adds_the_classifiers_gradient_times_the_variance_of_the_noise() -> None:
+    torch.manual_seed(0)
+    model = EDM(PointMLP(8)).double()
+    guidance, h = DiscriminatorGuidance(model, 8), 1e-5
+    guidance.classifier.double()
+    x, sigma = torch.randn(5, 2).double(), torch.full((5,), 0.7).double()
+    with torch.no_grad():
+        sides = [[guidance.logit(x + sign * h * axis, sigma) for sign in (1, -1)] for axis in torch.eye(2).double()]
+    gradient = torch.stack([(up - down) / (2 * h) for up, down in sides], dim=1)
+    assert gradient.abs().min() > 1e-4
+    for weight in (0.5, 2.0):
+        added = guidance.denoiser(weight)(x, sigma) - model(x, sigma)
+        torch.testing.assert_close(added, weight * 0.49 * gradient, rtol=1e-4, atol=1e-8)
+
+
+def test_the_classifier_tells_noisy_data_from_noisy_samples() -> None:
+    torch.manual_seed(0)
+    guidance, seen = DiscriminatorGuidance(EDM(PointMLP(4)), 4), []
+    logit = guidance.logit
+    guidance.logit = lambda x, sigma: (seen.append((x, sigma)), logit(x, sigma))[1]  # type: ignore[method-assign]
+    guidance.fit(torch.full((10, 2), 50.0), lambda n: torch.zeros(n, 2), steps=200, batch_size=64, lr=1e-2)
+    noise = torch.cat([(x - 50 * (torch.arange(128) >= 64)[:, None]) / sigma[:, None] for x, sigma in seen])
+    assert float(noise.mean()) == pytest.approx(0, abs=0.03)
+    assert float(noise.std()) == pytest.approx(1, abs=0.03)
+    at = torch.ones(1)
+    assert logit(torch.zeros(1, 2), at) > 1 > -1 > logit(torch.full((1, 2), 50.0), at)
 
 
 def test_more_likelihood_goes_on_from_the_round_before() -> None:
