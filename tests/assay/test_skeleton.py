@@ -37,3 +37,11 @@ def test_any_other_name_gives_a_card_that_is_read(tmp_path: Path) -> None:
     for slug in ("ring_memory", "ring2", "x_"):
         create(tmp_path, slug)
         assert load_card(tmp_path / "methods" / slug / "paper.yaml").methods[slug] == "proposed"
+
+
+def test_a_paper_that_is_there_is_not_written_over(tmp_path: Path) -> None:
+    card = create(tmp_path, "ring_memory")[0]
+    card.write_text("mine")
+    with pytest.raises(AssayError, match="exists already"):
+        create(tmp_path, "ring_memory")
+    assert card.read_text() == "mine"

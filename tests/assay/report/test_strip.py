@@ -49,6 +49,9 @@ def test_a_reported_number_far_away_becomes_an_arrow_and_does_not_squash_the_int
     assert far.scale().high < 2  # type: ignore[union-attr]
     assert "5.5,0" in draw(near, "reproduced")
     assert "5.5,0" not in draw(far, "reproduced")
+    below = Strip(1.0, (0.9, 1.1), Region(1.2, None, "≥ 1.2"), None, (-5000.0,))
+    assert "M-1,-5 5,0 -1,5Z" in draw(far, "reproduced")  # to the right
+    assert "M1,-5 -5,0 1,5Z" in draw(below, "reproduced")  # to the left
 
 
 def test_an_open_end_has_no_cap() -> None:
