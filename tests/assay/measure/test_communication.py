@@ -317,7 +317,14 @@ def test_a_single_rank_sends_nothing():
 
 @pytest.mark.parametrize(
     ("collective", "sent"),
-    [("all_reduce", 150), ("reduce_scatter_tensor", 75), ("all_gather_into_tensor", 300), ("barrier", 0)],
+    [
+        ("all_reduce", 150),
+        ("reduce_scatter", 75),
+        ("reduce_scatter_tensor", 75),
+        ("all_gather", 300),
+        ("all_gather_into_tensor", 300),
+        ("barrier", 0),
+    ],
 )
 def test_closed_forms_of_nccl(collective, sent):
     assert sent_by("nccl", Call(collective, rank=2, size=4, input_bytes=100, item_bytes=4))[0] == sent
