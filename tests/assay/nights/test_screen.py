@@ -153,6 +153,28 @@ def test_confirming_is_a_paired_t_test_shared_by_the_suspects() -> None:
     assert [tested.slower for tested in found] == [False, True, False]
 
 
+def test_the_level_is_shared_by_the_suspects() -> None:
+    z = RNG(4).normal(size=20)
+    z = (z - z.mean()) / z.std(ddof=1)
+    ratios = 0.1 * (1 + z * math.sqrt(20) / t.isf(0.015, 19))  # so that p is 0.015
+    (alone,) = screen.confirm(ratios[None])
+    assert alone.p == pytest.approx(0.015)
+    assert alone.slower
+    assert [tested.slower for tested in screen.confirm(np.tile(ratios, (3, 1)))] == [False] * 3
+
+
+def test_one_interrupted_pair_moves_nothing() -> None:
+    new = np.zeros((1, 2, 9))
+    new[0, 0, 3] = 100.0
+    assert list(screen.paired(np.zeros_like(new), new)[0]) == [0.0, 0.0]
+
+
+def test_everything_together_is_called_slower_above_the_bar_only() -> None:
+    old, canaries = np.zeros((10, 5)), np.zeros((10, 3))
+    found = [screen.everything(old, old + change, canaries, canaries) for change in (0.02, 0.04)]
+    assert [(tested.p < 0.01, tested.slower) for tested in found] == [(True, False), (True, True)]
+
+
 def test_everything_is_welch_of_medians_above_the_canaries() -> None:
     old, new = nights(2)
     canaries = RNG(3).normal(-6, [[[0.01]], [[0.05]]], size=(2, 10, 3))
