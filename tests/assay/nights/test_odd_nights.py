@@ -92,6 +92,7 @@ def test_a_canary_without_a_time_is_left_out_and_without_any_the_rest_is_judged(
 @pytest.mark.parametrize(("odd", "sentence"), [
     (replace(NEW, times={}, canaries={}), "the new night has 0 process(es)"),
     (replace(NEW, times={}), "0 usable hot paths in common"),
+    (replace(NEW, times={k: NEW.times[k] for k in ("toy.a", "toy.b")}), "2 usable hot paths in common"),
     (replace(NEW, times={k: v[:1] for k, v in NEW.times.items()}, canaries={}), "the new night has 1 process(es)"),
     (replace(NEW, provenance=NEW.provenance | {"cpu": "another"}), "different machines (one; another)"),
     (replace(NEW, provenance=NEW.provenance | {"gpu": "H200"}), "different machines (one; one and H200)"),
@@ -101,6 +102,22 @@ def test_nights_whose_times_say_nothing_say_why(odd: Night, sentence: str) -> No
     found = compared(OLD, odd)
     assert sentence in (found.untimed or "")
     assert (found.lines, found.everything) == ([], None)
+
+
+def test_what_only_one_night_has_is_named_and_the_slowest_is_first() -> None:
+    fewer = [replace(n, times={k: v for k, v in n.times.items() if k != gone}) for n, gone in
+             ((OLD, "toy.d"), (NEW, "toy.e"))]  # fmt: skip
+    found = compared(*fewer)
+    assert found.missing == {"toy.d": "only in the new night", "toy.e": "only in the old night"}
+    assert found.lines[0].name == "toy.b"
+    assert [line.change for line in found.lines] == sorted((line.change for line in found.lines), reverse=True)
+
+
+def test_a_count_that_shrank_is_named_and_none_that_grew() -> None:
+    old, new = (replace(n, counts={"toy.a": {"peak_bytes": count}}) for n, count in ((OLD, 8), (NEW, 4)))
+    found = compared(old, new)
+    assert (found.counts, found.grown) == ([("toy.a", "peak_bytes", 8, 4)], [])
+    assert compared(new, old).grown == [("toy.a", "peak_bytes", 4, 8)]
 
 
 def test_nights_of_different_lengths_are_compared() -> None:
