@@ -68,6 +68,14 @@ def test_a_claim_that_names_its_data_in_an_expression_is_on_no_page_of_another(e
         assert ("prediction-error" in shown) == found
 
 
+def test_a_claim_about_one_data_set_is_on_no_page_of_another(example: Example) -> None:
+    result = example.results["pres", "standard"]
+    rows = [replace(row, setting={**row.setting, "dataset": "reddit"}) for row in result.rows]
+    found = replace(example, results={("pres", "standard"): replace(result, rows=[*result.rows, *rows])})
+    assert on(found, "reddit") == []
+    assert len(on(found, "bitcoin_otc")) == 1
+
+
 def test_a_claim_that_is_not_tested_rests_on_no_data_set(example: Example) -> None:
     never = with_claim(example, "pres", "speedup-3p4", untested="needs a GPU")
     assert "speedup-3p4" not in [view.id for paper in on(never, "bitcoin_otc") for view in paper.views]
