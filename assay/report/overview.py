@@ -123,7 +123,7 @@ def _judged(view: ClaimView, name: str) -> set[tuple[str, str]]:
     """(experiment, metric) of what a claim judges, unless it is about another data set."""
     found = set()
     for test in view.claim.tests():
-        if view.claim.untested is None and test.where.get("dataset", name) == name and test.experiment:
+        if test.where.get("dataset", name) == name and test.experiment:
             atoms = [atom for atom in test.expression().atoms() if atom.knobs.get("dataset", name) == name]
             metrics = {atom.metric or test.metric for atom in atoms}
             found |= {(test.experiment, metric) for metric in metrics if metric}
