@@ -150,6 +150,17 @@ def test_links_are_judged_on_the_test_at_the_best_step_of_the_validation() -> No
         assert value == 100 * hits_at(20, model.get_embedding(graph), split.test)
 
 
+def test_a_longer_training_of_links_never_keeps_a_step_that_is_worse_on_validation() -> None:
+    split, found = LinkSplit.draw(RING, 15, 10, 3, torch.device("cpu")), []
+    for steps in range(10, 130, 10):
+        torch.manual_seed(0)
+        model, graph = build_link_model("mf", split, 4, layers=2)
+        train_links(model, graph, split, steps=steps, lr=0.2, seed=0)
+        found.append(hits_at(20, model.get_embedding(graph), split.val))
+    assert found == sorted(found)
+    assert found[0] < found[-1]
+
+
 def test_the_step_that_is_kept_and_the_negatives_know_nothing_of_held_out_links() -> None:
     split, kept = LinkSplit.draw(RING, 15, 10, 3, torch.device("cpu")), []
     for given in (split, replace(split, test=split.test[::-1])):
