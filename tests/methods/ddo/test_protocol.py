@@ -130,10 +130,10 @@ def test_maximum_likelihood_has_the_steps_rate_and_batch_of_a_round(monkeypatch:
     monkeypatch.setattr(ex.datasets, "load", lambda name, split=0: images(split))
     recipes["mle"].clear(), recipes["ddo"].clear()
     run_small("ddo", "images", dataset="digits", size=8, channels=4, levels=1, steps=1, batch_size=4, lr=1e-3,
-              round_steps=2, finetuning_lr=1e-4, rounds=1, samples=10, classifier_steps=1, candidates=[(1.0, 1.0)],
+              round_steps=2, finetuning_lr=1e-4, rounds=2, samples=10, classifier_steps=1, candidates=[(1.0, 1.0)],
               rates=[0.5])  # fmt: skip
-    assert [r.lr for r in recipes["mle"]] == [1e-4, 0.5e-4]
-    assert {r.lr for r in recipes["ddo"]} == {1e-4}
+    assert [r.lr for r in recipes["mle"]] == [1e-4, 1e-4, 0.5e-4, 0.5e-4]
+    assert [r.lr for r in recipes["ddo"]] == [1e-4] * 2
     assert {replace(r, lr=0.1) for r in recipes["mle"]} == {replace(r, lr=0.1) for r in recipes["ddo"]}
 
 
@@ -197,6 +197,18 @@ def test_more_likelihood_goes_on_from_the_round_before() -> None:
     assert one.weight.item() < 0
     assert two.weight.item() == pytest.approx(2 * one.weight.item(), abs=1e-4)
     assert model.weight.item() == 0
+
+
+def test_a_search_of_rates_goes_on_from_the_best_of_the_round_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts: list[nn.Module] = []
+    monkeypatch.setattr(
+        "methods.ddo.plane.continue_mle", lambda model, *rest: (starts.append(model), continue_mle(model, *rest))[1]
+    )
+    torch.manual_seed(0)
+    density, model = GaussianMixture.ring(), frozen(EDM(PointMLP(4)))
+    study = PlaneStudy(density, Region.of(density, 2_000), model, torch.randn(50, 2), density.sample(50), 5)
+    kept = study.tuned_mle([finetuning(1, 1), finetuning(1, 1, lr=1e-2)], rounds=3)
+    assert [id(start) for start in starts] == [id(at) for at in (model, model, kept[0], kept[0], kept[1], kept[1])]
 
 
 def test_unusual_inputs_are_taken_or_refused() -> None:
