@@ -14,7 +14,7 @@ from torch import Tensor
 import datasets
 from assay.experiment import Run, seed_everything
 from datasets.images import Images
-from methods.dl_theory import ACTIVATIONS, Networks, batched_ntk, experiments, gradient_descent
+from methods.dl_theory import ACTIVATIONS, Networks, batched_ntk, experiments, gradient_descent, metric_chain
 from methods.dl_theory.training import Task, accuracy, best_by_validation, cross_entropy
 from tests.methods.blindness import experiments as experiments_of_paper
 from tests.methods.blindness import run_small
@@ -162,6 +162,15 @@ def test_the_slope_with_a_skip_is_that_of_one_layer_whatever_the_depth() -> None
             found = values(run, "nu", "networks", activation="linear", gamma=gamma)
             assert found == pytest.approx(values(run, "nu", "theory", activation="linear", gamma=gamma), rel=0.1)
             assert found == pytest.approx([nu], rel=0.1)
+
+
+def test_full_weights_are_compared_at_the_critical_point_of_each_activation() -> None:
+    run = seeded_run("full_weights", n=16, depth=8, nets=2_000)
+    for name, C_W in (("relu", 2.0), ("tanh", 1.0)):
+        wanted = metric_chain(ACTIVATIONS[name], 1.0, 16, 9, 4_000, 0.0, C_W)[-1].log().var()
+        for method in ("networks", "weights"):
+            found = values(run, "log_variance", method, activation=name)
+            assert found == pytest.approx([float(wanted)], rel=0.15), (name, method)
 
 
 def test_recursions_have_their_own_constants_at_a_thousand_layers() -> None:
