@@ -83,6 +83,15 @@ def test_all_reduce_over_four_ranks(scratch):
     assert not list(scratch.iterdir())
 
 
+def threads_of_rank(rank, world_size):
+    return torch.get_num_threads()
+
+
+def test_ranks_have_the_threads_that_were_asked_for():
+    """One, as everywhere in these tests, would say nothing."""
+    assert run_ranks(threads_of_rank, 2, threads=2) == [2, 2]
+
+
 def its_server(rank, world_size):
     return os.getpid(), os.getppid()
 
