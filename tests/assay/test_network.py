@@ -282,3 +282,8 @@ def test_what_a_network_cannot_be_is_refused():
             Network(bandwidth, latency)
     with pytest.raises(JobError, match="nccl does not keep to a network"):
         run_ranks(counted_bytes, 2, backend="nccl", network=SLOW)
+
+
+def test_who_sends_has_the_bandwidth_less_the_headers_of_full_frames():
+    """A frame on the wire has 1514 bytes that count, of which IP, TCP and its timestamps take 52 and Ethernet 14."""
+    assert Network(1514e6, latency_s=1e-3).payload == Network(1448e6, latency_s=1e-3)
