@@ -262,6 +262,13 @@ def test_a_curve_over_another_axis_or_of_another_experiment_is_not_drawn() -> No
     assert drawing.xs == [1.0, 2.0]
 
 
+def test_measurements_of_another_experiment_are_not_drawn() -> None:
+    rows = [*sweep().rows, Row("other", "ap", 1.0, "plain", {"batch": 5, "dataset": "otc"}, unit="%")]
+    drawing = draw(figure(), result(rows), METHODS, "f")
+    assert drawing is not None
+    assert drawing.xs == [50, 200, 800]
+
+
 def test_a_band_reaches_as_far_up_as_down() -> None:
     rows = [Row("sweep", "ap", 50.0 + offset, "plain", {"batch": batch}, seed)
             for batch in (1, 2) for seed, offset in enumerate((-1.0, 0.0, 1.0))]  # fmt: skip
