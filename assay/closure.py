@@ -133,7 +133,9 @@ def _read_once(path: Path, _time: int, _size: int) -> _File:
         return _File((), hashlib.sha256(content).hexdigest())
     try:
         tree = ast.parse(content, filename=str(path))
-    except (SyntaxError, ValueError) as error:
+    except SyntaxError as error:
+        raise JobError(f"{path}:{error.lineno or 1}: is no Python: {error.msg}") from error
+    except ValueError as error:  # a null byte
         raise JobError(f"{path}: is no Python: {error}") from error
     imports: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):

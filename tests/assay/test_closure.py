@@ -174,5 +174,5 @@ def test_a_file_is_parsed_once_and_again_when_it_has_changed(
 
 def test_a_file_that_is_no_python_is_named(checkout: Checkout) -> None:
     checkout.paper("toy", "def (:\n")
-    with pytest.raises(JobError, match=r"methods/toy/experiments\.py: is no Python: invalid syntax"):
+    with pytest.raises(JobError, match=r"methods/toy/experiments\.py:\d+: is no Python: invalid syntax"):
         code_of_paper(checkout.root, "toy")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from assay import cli, problems
+from assay import cli, judging, problems
 from assay.card import load_card
 from assay.record import Result, load_result, result_path, save_result
 from assay.verdict import INCONCLUSIVE, judge
@@ -46,7 +46,7 @@ def paper(root: Path, slug: str, card: str = CARD) -> None:
 @pytest.fixture
 def assay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Assay:
     """The command line in this process, in a folder of its own with one good paper, `ok`."""
-    for module in (cli, problems):
+    for module in (cli, judging, problems):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     paper(tmp_path, "ok")
 
@@ -146,14 +146,12 @@ def test_whatever_judging_raises_is_named_with_its_place(
     tmp_path: Path, assay: Assay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paper(tmp_path, "toy")
-    from assay import verdict
-
-    real = verdict.judge
+    real = judging.judge
 
     def fails(card: Any, *rest: Any) -> Any:
         return 1 / 0 if card.slug == "toy" else real(card, *rest)
 
-    monkeypatch.setattr(verdict, "judge", fails)
+    monkeypatch.setattr(judging, "judge", fails)
     code, shown, _ = assay("verdicts")
     assert code == 0
     assert "the card's claim cannot be judged: ZeroDivisionError" in shown
