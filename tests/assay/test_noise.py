@@ -20,7 +20,7 @@ def test_false_timing_claims_are_seldom_decided(monkeypatch: pytest.MonkeyPatch)
     assert found <= TOLERATED, f"{found} of {CLAIMS} claims about a thing and itself were decided"
     assert living == [0] * PROCESSES, "a process is the replicate, so that each is a fresh one"
     assert len(seen) == PROCESSES * CLAIMS * PAIRS * 2
-    assert {(row.where["number"], row.seed) for row in seen} == {
+    assert {(row.setting["number"], row.seed) for row in seen} == {
         (number, seed) for number in range(CLAIMS) for seed in range(PROCESSES)
     }
 

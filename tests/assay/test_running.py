@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 from pathlib import Path
 
 import pytest
@@ -76,7 +75,7 @@ def test_an_interrupted_run_keeps_what_there_is_and_says_how_to_go_on(
     paper: Card, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(jobs: list[Job], report: Report) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     with pytest.raises(typer.Exit) as ended:
         run(paper, by=interrupted)
