@@ -33,5 +33,8 @@ def judge_all(cards: Mapping[str, Card], profile: Profile) -> list[Verdict]:
                 found.append(judge(card, claim_id, result, profile))
             except Exception as error:  # whatever it is, the other claims are judged
                 reason = UNJUDGED + problems.explain(error)
-                found.append(Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, reason, profile, claim.of))
+                found.append(
+                    Verdict(slug, claim_id, claim.kind, claim.says, UNTESTED, reason, profile, claim.of,
+                            device=None if result is None else str(result.provenance.get("gpu") or "CPU"))
+                )  # fmt: skip
     return found

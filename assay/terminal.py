@@ -131,9 +131,7 @@ def _headline(view: ClaimView) -> str:
     lead = view.lead
     if lead.word == "untested":
         return f"{view.id}: untested: {why_untested(view)}"
-    unit = view.reported.unit if view.reported else ""
-    parts = sorted(lead.parts or (lead,), key=lambda part: (not (unit and part.estimate.endswith(unit)), not part.core))
-    part = parts[0]  # the one that is in the reported number's unit, else a core one
+    part = view.parts[0]
     ours = f"{part.estimate} [{part.interval}]" if part.interval else part.estimate or "no estimate"
     reported = f", reported {view.reported_text}" if view.reported else ""
     return f"{ours}{reported}: {lead.word} ({lead.profile})"

@@ -153,8 +153,7 @@ def reported(view: ClaimView) -> str:
 
 def ours(view: ClaimView) -> str:
     """Estimate and interval; those of each part where a claim has several."""
-    shown = view.lead.parts or (view.lead,)
-    texts = [part.estimate + (f" [{part.interval}]" if part.interval else "") for part in shown if part.estimate]
+    texts = [part.estimate + (f" [{part.interval}]" if part.interval else "") for part in view.parts if part.estimate]
     more = [f"and {len(texts) - MOST_PARTS} more"] if len(texts) > MOST_PARTS else []
     return plain("; ".join(texts[:MOST_PARTS] + more)) or DASH
 

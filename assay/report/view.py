@@ -75,6 +75,13 @@ class ClaimView:
         return self.verdicts[0]
 
     @property
+    def parts(self) -> list[Shown]:
+        """What a short table shows of it: its parts, those in the reported number's unit first, or itself."""
+        unit = self.reported.unit if self.reported else ""
+        shown = self.lead.parts or (self.lead,)
+        return sorted(shown, key=lambda part: not (unit and part.estimate.endswith(unit)))
+
+    @property
     def own(self) -> bool:
         """Whether it is a check of ours, which no paper claims: shown and counted apart."""
         return self.claim.of == "ours"
