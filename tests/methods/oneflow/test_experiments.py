@@ -27,6 +27,9 @@ def test_boxing_is_counted_beside_the_table_and_dtensor():
     assert found["oneflow", "peer_bytes", "S(0)->S(1)", "same"] == [64]
     assert found["dtensor", "peer_bytes", "S(0)->S(1)", "same"] == [128]
     assert ("dtensor", "peer_bytes", "S(0)->P", "same") not in found  # which it refuses
+    theirs = {key[2:]: value for key, value in found.items() if key[:2] == ("dtensor", "peer_bytes")}
+    assert len(theirs) > 8
+    assert all(found["oneflow", "peer_bytes", *pair] <= bytes_ for pair, bytes_ in theirs.items())
 
 
 def test_plans_are_run_by_all_three():

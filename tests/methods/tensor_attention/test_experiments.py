@@ -82,6 +82,12 @@ def test_a_crossover_lies_on_the_line_between_sizes() -> None:
     assert math.isnan(_crossing([32, 64], [0.5, 0.9]))
 
 
+def test_the_error_passes_a_thousandth_where_the_guarantee_says_and_not_before() -> None:
+    bound = found(run_of(crossing, degrees=[2]), "entry_bound_reached")
+    assert 1 <= bound["fast"] / bound["guarantee"] <= 1.25
+    assert 1 <= bound["fast_taylor"] / bound["guarantee_taylor"] <= 1.25
+
+
 def test_races_name_both_algorithms_at_every_size_and_record_the_crossover() -> None:
     run = run_of(crossover, pairs=2, sizes={2: [8, 64]})
     for n in (8, 64):
