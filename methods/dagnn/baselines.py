@@ -1,12 +1,11 @@
 """What DAGNN is compared with: two ablations of its last step, APPNP, the family of GCNs, and a racing peer.
 
 GCN, SGC and the MLP come from `methods/shared/gcn.py`. They and APPNP give the outputs of torch-geometric's layers (the
-tests compare them) in a fraction of the time; `torch_geometric_twin` makes the same models from its parts.
+tests compare them) in a fraction of the time; the last two classes here are the same models of its parts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric import nn as pyg
 
 from methods.dagnn.dagnn import DAGNN
-from methods.shared.gcn import GCN, propagate
+from methods.shared.gcn import propagate
 from methods.shared.graph import propagation
 from methods.shared.sparse import SparseMatrix
 
@@ -49,20 +48,6 @@ class APPNP(_WithoutGate):
 
     def forward(self, x: Tensor | SparseMatrix, edge_index: Tensor | SparseMatrix) -> Tensor:
         return propagate(self.transform(x), propagation(edge_index, x.shape[0]), self.K, ALPHA)
-
-
-Build = Callable[[int, int, int, int, float], nn.Module]
-
-MODELS: dict[str, Build] = {
-    "dagnn": lambda f, width, c, depth, dropout: DAGNN(f, width, c, K=depth, dropout=dropout),
-    "ungated": lambda f, width, c, depth, dropout: Ungated(f, width, c, K=depth, dropout=dropout),
-    "last_hop": lambda f, width, c, depth, dropout: LastHop(f, width, c, K=depth, dropout=dropout),
-    "gcn": lambda f, width, c, depth, dropout: GCN(f, width, c, [1] * depth, dropout=dropout),
-    "mlp": lambda f, width, c, depth, dropout: GCN(f, width, c, [0] * depth, dropout=dropout),
-    "appnp": lambda f, width, c, depth, dropout: APPNP(f, width, c, K=depth, dropout=dropout),
-    "sgc": lambda f, width, c, depth, dropout: GCN(f, width, c, [depth], dropout=dropout),
-}
-"""(features, hidden width, classes, depth, dropout) -> model. The depth of the GCN and the MLP is their layers."""
 
 
 class TorchGeometricDAGNN(nn.Module):
@@ -115,11 +100,3 @@ class TorchGeometricBaseline(nn.Module):
             if layer is not self.layers[-1]:
                 x = x.relu()
         return self.propagation(x, edge_index) if self.method == "appnp" else x
-
-
-def torch_geometric_twin(method: str, in_channels: int, hidden_channels: int, out_channels: int, depth: int,
-                         dropout: float) -> nn.Module:  # fmt: skip
-    """The model `method` of MODELS (dagnn, gcn, appnp or sgc) from torch-geometric's parts."""
-    if method == "dagnn":
-        return TorchGeometricDAGNN(in_channels, hidden_channels, out_channels, depth, dropout)
-    return TorchGeometricBaseline(method, in_channels, hidden_channels, out_channels, depth, dropout)

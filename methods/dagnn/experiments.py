@@ -15,7 +15,7 @@ from torch_geometric.transforms import LargestConnectedComponents, RandomNodeSpl
 from torch_geometric.utils import to_undirected
 
 from assay.experiment import MethodRows, Run, experiment, seed_everything
-from methods.dagnn.baselines import torch_geometric_twin
+from methods.dagnn.contenders import CONTENDERS, DEPTH, GENERATED, TWINS, train
 from methods.dagnn.smoothness import (
     distance_to_limit,
     fitted_rate,
@@ -23,29 +23,23 @@ from methods.dagnn.smoothness import (
     second_eigenvalue,
     smv,
 )
-from methods.dagnn.training import DEEP, GENERATED, PUBLISHED, Recipe, Task, build, make_task, optimizer_of, train
+from methods.dagnn.training import Recipe, Task, make_task, optimizer_of
+from methods.shared.contenders import spent
 from methods.shared.graph import load_graph, normalized_adjacency, propagation
 from methods.shared.node_classification import Fit, fit
-from methods.shared.search import grid, search
 from methods.shared.sparse import SparseMatrix
 
-SAMPLE, CITATION, ALL_CITATION = ["csbm_clustered"], ["cora", "citeseer"], ["cora", "citeseer", "pubmed"]
+SAMPLE, CITATION, ALL_CITATION = [GENERATED], ["cora", "citeseer"], ["cora", "citeseer", "pubmed"]
 METHODS = ["dagnn", "gcn", "appnp", "sgc"]
 
 
-def recipe_of(method: str, dataset: str | None) -> Recipe:
-    """Published hyper-parameters; on a generated graph the same ones for every method."""
-    if dataset in SAMPLE:
-        return replace(GENERATED, depth=2) if method in ("gcn", "sgc") else GENERATED
-    return PUBLISHED[method][str(dataset)]
-
-
-def record(m: MethodRows, fitted: Fit) -> None:
-    """What a training run has shown."""
+def record(m: MethodRows, model: nn.Module, fitted: Fit, trials: int = 1) -> None:
+    """What a training run has shown, and what it took."""
     m.record("accuracy", 100 * fitted.test_accuracy, unit="%")
     m.record("val_accuracy", 100 * fitted.val_accuracy, unit="%")
     m.record("train_accuracy", 100 * fitted.train_accuracy, unit="%")
     m.record("epochs", fitted.epochs, evidence="counted")
+    spent(m, model, steps=fitted.epochs, trials=trials)
 
 
 @experiment(
@@ -56,35 +50,33 @@ def record(m: MethodRows, fitted: Fit) -> None:
 )
 def accuracy(run: Run, methods: list[str]) -> None:
     """Test accuracy on the given split, at the published hyper-parameters."""
-    data = load_graph(str(run.dataset))
-    tasks = {normalize: make_task(data, run.device, normalize=normalize) for normalize in (True, False)}
+    tasks = tasks_of(load_graph(str(run.dataset)), run.device)
     for method in methods:
-        recipe = recipe_of(method, run.dataset)
+        recipe = CONTENDERS[method].recipe_on(run.dataset)
         with run.method(method) as m:
-            record(m, train(build(method, tasks[recipe.normalize], recipe), tasks[recipe.normalize], recipe))
+            record(m, *train(method, tasks[recipe.normalize], recipe))
+
+
+def tasks_of(data: Data, device: torch.device) -> dict[bool, Task]:
+    """The graph with the rows of its features divided by their sums, and without."""
+    return {normalize: make_task(data, device, normalize=normalize) for normalize in (True, False)}
 
 
 @experiment(
-    standard=dict(replicates=6, datasets=CITATION, decays=[5e-4, 5e-3, 2e-2], epochs=400),
-    gpu=dict(replicates=20, datasets=ALL_CITATION, decays=[0.0, 5e-4, 5e-3, 2e-2, 5e-2], epochs=1_000),
+    standard=dict(replicates=6, datasets=CITATION, epochs=400),
+    gpu=dict(replicates=20, datasets=ALL_CITATION, epochs=1_000),
     timeout=3600,
 )
-def gate(run: Run, decays: list[float], epochs: int) -> None:
+def gate(run: Run, epochs: int) -> None:
     """DAGNN and the ungated sum, each with the weight decay that does best on its validation vertices."""
     task = make_task(load_graph(str(run.dataset)), run.device)
-    recipe = replace(recipe_of("dagnn", run.dataset), epochs=epochs)
     for method in ("dagnn", "ungated"):
+        contender = CONTENDERS[method]
+        recipe = replace(contender.recipe_on(run.dataset), epochs=epochs)
         with run.method(method) as m:
-            run_of = partial(trained, method, task, recipe)
-            found = search(run_of, grid(weight_decay=decays), by=lambda fitted: fitted.val_accuracy)
-            record(m, found.best.result)
+            found = contender.search(partial(train, method, task), recipe, by=lambda tried: tried[1].val_accuracy)
+            record(m, *found.best.result, trials=found.trials)
             m["weight_decay"] = found.best.settings["weight_decay"]
-
-
-def trained(method: str, task: Task, recipe: Recipe, changes: dict[str, float]) -> Fit:
-    """A contender, trained by its recipe with changes."""
-    recipe = replace(recipe, **changes)
-    return train(build(method, task, recipe), task, recipe)
 
 
 @experiment(
@@ -110,19 +102,13 @@ def depth_sweep(run: Run, depths: dict[str, list[int]]) -> None:
     """
     data = load_graph(str(run.dataset))
     for method, numbers in depths.items():
-        recipe = deep_recipe(method, run.dataset)
+        recipe = DEPTH[method].recipe_on(run.dataset)
         task = make_task(data, run.device, normalize=recipe.normalize)
         for depth in numbers:
             with run.method(method, depth=depth) as m:
-                model = build(method, task, replace(recipe, depth=depth))
-                record(m, train(model, task, replace(recipe, depth=depth)))
+                model, fitted = train(method, task, replace(recipe, depth=depth))
+                record(m, model, fitted)
                 m["smv"] = logits_smv(model, task)
-
-
-def deep_recipe(method: str, dataset: str | None) -> Recipe:
-    if dataset in SAMPLE:
-        return GENERATED if method == "dagnn" else replace(GENERATED, lr=0.02)
-    return PUBLISHED[method][str(dataset)] if method == "dagnn" else DEEP
 
 
 @torch.no_grad()
@@ -164,15 +150,15 @@ def few_labels(run: Run, methods: list[str], labels: list[int], draws: list[int]
     """
     seed_everything(run.seed)
     split = RandomNodeSplit("random", num_train_per_class=20, num_val=500, num_test=1_000)(load_graph(str(run.dataset)))
-    tasks = {normalize: make_task(split, run.device, normalize=normalize) for normalize in (True, False)}
+    tasks = tasks_of(split, run.device)
     for count, repeats in zip(labels, draws, strict=True):
         trains = [thinned(tasks[True].masks.train, tasks[True].y, count) for _ in range(repeats)]
         for method in methods:
-            recipe = recipe_of(method, run.dataset)
+            recipe = CONTENDERS[method].recipe_on(run.dataset)
             task = tasks[recipe.normalize]
             with run.method(method, labels_per_class=count) as m:
                 parts = [replace(task, masks=task.masks._replace(train=labelled)) for labelled in trains]
-                scores = [train(build(method, part, recipe), part, recipe).test_accuracy for part in parts]
+                scores = [train(method, part, recipe)[1].test_accuracy for part in parts]
                 m.record("accuracy", 100 * sum(scores) / len(scores), unit="%")
 
 
@@ -222,14 +208,11 @@ def epoch_time(run: Run, methods: list[str], pairs: int) -> None:
     """An epoch (a step, and an evaluation of all vertices) of ours and of torch-geometric's parts."""
     data, contenders = load_graph(str(run.dataset)).to(run.device), {}
     for method in methods:
-        recipe = PUBLISHED[method][str(run.dataset)]
+        recipe = CONTENDERS[method].recipe_on(run.dataset)
         task = make_task(data, run.device, normalize=recipe.normalize)
         dense = task.x.to_dense() if isinstance(task.x, SparseMatrix) else task.x
         seed_everything(run.seed)
-        ours = build(method, task, recipe)
-        twin = torch_geometric_twin(
-            method, data.num_features, recipe.hidden, task.num_classes, recipe.depth, recipe.dropout
-        ).to(run.device)
+        ours, twin = CONTENDERS[method].build(task, recipe), TWINS[method].build(task, recipe)
         contenders[method] = epoch_of(ours, task, recipe, (task.x, task.adjacency))
         contenders[f"pyg_{method}"] = epoch_of(twin, task, recipe, (dense, data.edge_index))
     run.race(contenders, pairs=pairs)

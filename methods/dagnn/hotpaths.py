@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import torch
 
+from methods.dagnn.contenders import CONTENDERS, GENERATED
 from methods.dagnn.dagnn import hops
 from methods.dagnn.experiments import epoch_of
 from methods.dagnn.smoothness import smv
-from methods.dagnn.training import GENERATED, Task, build, make_task
+from methods.dagnn.training import Task, make_task
 from methods.shared.graph import load_graph
 
 VERTICES, FEATURES, CLASSES, HOPS = 4_000, 500, 10, 10
@@ -25,8 +26,8 @@ def _task() -> Task:
 
 def _epoch(method: str) -> Callable[[], object]:
     task = _task()
-    model = build(method, task, GENERATED)
-    return epoch_of(model, task, GENERATED, (task.x, task.adjacency))
+    recipe = CONTENDERS[method].recipe_on(GENERATED)
+    return epoch_of(CONTENDERS[method].build(task, recipe), task, recipe, (task.x, task.adjacency))
 
 
 def dagnn_epoch() -> Callable[[], object]:

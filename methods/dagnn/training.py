@@ -1,4 +1,4 @@
-"""How every contender is trained: the published hyper-parameters, and the stop rule that all of them share."""
+"""How every contender is trained: what a recipe and a task are, and the stop rule that all of them share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeFeatures
 
-from methods.dagnn.baselines import MODELS
 from methods.shared.graph import propagation
 from methods.shared.node_classification import Fit, History, Masks, fit
 from methods.shared.sparse import SparseMatrix
@@ -40,35 +39,6 @@ class Recipe:
     epochs: int = 1_000
     window: int = 100
     normalize: bool = True
-
-
-def _like_torch_geometric(**changes: object) -> Recipe:
-    """torch-geometric's benchmark of the citation graphs, where the paper's baselines come from."""
-    fields = dict(depth=2, dropout=0.5, weight_decay=5e-4, epochs=200, window=10)
-    return Recipe(**{**fields, **changes})  # type: ignore[arg-type]
-
-
-_DAGNN = {
-    "cora": Recipe(depth=10, dropout=0.8, weight_decay=5e-3),
-    "citeseer": Recipe(depth=10, dropout=0.5, weight_decay=2e-2),
-    "pubmed": Recipe(depth=20, dropout=0.8, weight_decay=5e-3),
-}
-_SGC = {"cora": (3, 5e-4), "citeseer": (2, 5e-3), "pubmed": (2, 5e-4)}
-
-PUBLISHED: dict[str, dict[str, Recipe]] = {
-    "dagnn": _DAGNN,
-    "gcn": dict.fromkeys(_DAGNN, _like_torch_geometric(hidden=16)),
-    "appnp": dict.fromkeys(_DAGNN, _like_torch_geometric(depth=10)),
-    "sgc": {
-        name: _like_torch_geometric(depth=k, dropout=0.0, lr=0.1, weight_decay=decay, normalize=False)
-        for name, (k, decay) in _SGC.items()
-    },
-}
-
-# No recipe for depth is published: the coupled and the decoupled model get the same one, of the GCN's published width.
-DEEP = Recipe(depth=16, hidden=16, dropout=0.5, weight_decay=5e-4, epochs=400)
-
-GENERATED = Recipe(depth=10, hidden=32, dropout=0.5, weight_decay=5e-4, epochs=120, window=60, normalize=False)
 
 
 @dataclass(frozen=True)
@@ -105,12 +75,6 @@ def mean_rule(epochs: int, window: int) -> Callable[[History], bool]:
         return len(losses) > epochs // 2 and losses[-1] > sum(before) / len(before)
 
     return stop
-
-
-def build(method: str, task: Task, recipe: Recipe) -> nn.Module:
-    """A contender for a task, freshly initialised, on the task's device."""
-    model = MODELS[method](task.x.shape[1], recipe.hidden, task.num_classes, recipe.depth, recipe.dropout)
-    return model.to(task.y.device)
 
 
 def train(model: nn.Module, task: Task, recipe: Recipe) -> Fit:

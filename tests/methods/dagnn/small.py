@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch_geometric.data import Data
 
 import datasets
-from methods.dagnn import experiments, training
+from methods.dagnn import contenders, experiments, training
 from methods.shared.graph import load_graph
 
 EPOCHS = 4
 SMALL: dict[str, dict[str, object]] = {
     "accuracy": dict(dataset="cora", methods=experiments.METHODS),
-    "gate": dict(dataset="citeseer", decays=[5e-3, 0.3, 3.0], epochs=EPOCHS),
+    "gate": dict(dataset="citeseer", epochs=EPOCHS),
     "depth_sweep": dict(dataset="cora", depths=dict(dagnn=[2, 10, 50], last_hop=[16], gcn=[2, 16], mlp=[2])),
     "few_labels": dict(dataset="cora", methods=["dagnn", "gcn"], labels=[1, 20], draws=[2, 1]),
 }
@@ -34,20 +36,41 @@ def bag_of_words(seed: int = 0) -> Data:
     return data
 
 
-def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loading gives the generated graph whatever is asked for; recipes are the published ones, but for their length."""
-    generated = bag_of_words()
-    monkeypatch.setattr(
-        experiments, "load_graph", lambda name, **options: load_graph(name, **options) if options else generated.clone()
+TEST_METRICS = {"accuracy"}
+WITHOUT = {
+    "feature_smoothness": "propagates features alone",
+    "depth_limit": "powers of a matrix",
+    "epoch_time": "records times alone",
+}
+DECAYS = [5e-3, 0.3, 3.0]
+# Long enough for the stop rule to matter.
+RECIPES = {
+    "dagnn": training.Recipe(
+        depth=3, dropout=0.5, weight_decay=5e-4, lr=0.05, hidden=16, epochs=40, window=5, normalize=False
     )
-    for recipes in training.PUBLISHED.values():
-        for name, recipe in recipes.items():
-            monkeypatch.setitem(recipes, name, replace(recipe, epochs=EPOCHS, window=2))
-    monkeypatch.setattr(experiments, "DEEP", replace(training.DEEP, epochs=EPOCHS, window=2))
+}
+FIXED = {"normalize": "the example's features are as they are; `make_task` reads it"}
 
 
 @contextmanager
-def labels_permuted(monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[None]:
+def made_small() -> Iterator[None]:
+    """Loading gives the generated graph whatever is asked for; recipes are the published ones, but for their length."""
+    generated = bag_of_words()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            experiments, "load_graph",
+            lambda name, **options: load_graph(name, **options) if options else generated.clone(),
+        )  # fmt: skip
+        for registry in (experiments.CONTENDERS, experiments.DEPTH):
+            for name, contender in registry.items():
+                recipe = {key: replace(r, epochs=EPOCHS, window=2) for key, r in contender.recipe.items()}
+                space = dict(weight_decay=DECAYS) if contender.space else {}
+                patch.setitem(registry, name, replace(contender, recipe=recipe, space=space))
+        yield
+
+
+@contextmanager
+def test_data_permuted() -> Iterator[None]:
     """Where an experiment turns a split graph into a task: before anything is normalised, chosen or trained."""
     make_task = experiments.make_task
 
@@ -57,6 +80,15 @@ def labels_permuted(monkeypatch: pytest.MonkeyPatch) -> AbstractContextManager[N
         data.y[test] = data.y[test[torch.randperm(len(test), generator=torch.Generator().manual_seed(1))]]
         return make_task(data, *args, **options)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(experiments, "make_task", permuted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "make_task", permuted)
         yield
+
+
+def network(
+    method: str, features: int, hidden: int, classes: int, depth: int, dropout: float, *, twin: bool = False
+) -> nn.Module:
+    """A contender of these sizes, or torch-geometric's twin of it."""
+    task = training.Task(torch.empty(0, features), None, torch.empty(0), None, classes)
+    recipe = training.Recipe(depth=depth, hidden=hidden, dropout=dropout, weight_decay=0.0)
+    return (contenders.TWINS if twin else contenders.CONTENDERS)[method].build(task, recipe)

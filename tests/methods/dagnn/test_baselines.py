@@ -9,13 +9,14 @@ from torch_geometric.datasets import KarateClub
 
 import datasets
 from assay.errors import DataError
-from methods.dagnn.baselines import MODELS, torch_geometric_twin
+from methods.dagnn.contenders import CONTENDERS, train
 from methods.dagnn.experiments import connected_graphs, logits_smv, thinned
 from methods.dagnn.smoothness import limit_vector
-from methods.dagnn.training import PUBLISHED, Recipe, build, make_task, mean_rule, train
+from methods.dagnn.training import Recipe, make_task, mean_rule
 from methods.shared.graph import load_graph
 from methods.shared.node_classification import History
 from methods.shared.sparse import SparseMatrix
+from tests.methods.dagnn.small import network
 
 
 def copy_weights(ours: nn.Module, twin: nn.Module) -> None:
@@ -32,7 +33,7 @@ def copy_weights(ours: nn.Module, twin: nn.Module) -> None:
 def test_output_and_gradients_equal_those_of_torch_geometrics_parts(method: str, depth: int) -> None:
     torch.manual_seed(0)
     data = KarateClub()[0]
-    ours, twin = MODELS[method](34, 8, 4, depth, 0.5), torch_geometric_twin(method, 34, 8, 4, depth, 0.5)
+    ours, twin = network(method, 34, 8, 4, depth, 0.5), network(method, 34, 8, 4, depth, 0.5, twin=True)
     copy_weights(ours, twin)
     outs = [model.eval()(data.x, data.edge_index) for model in (ours, twin)]
     torch.testing.assert_close(*outs, atol=1e-5, rtol=1e-5)
@@ -57,7 +58,7 @@ def test_the_stop_rule_waits_for_half_of_the_epochs_and_compares_with_the_window
 
 
 def test_published_hyper_parameters_are_those_of_the_released_script() -> None:
-    dagnn = PUBLISHED["dagnn"]
+    dagnn = {name: CONTENDERS["dagnn"].recipe[name] for name in ("cora", "citeseer", "pubmed")}
     found = {name: (r.depth, r.dropout, r.weight_decay) for name, r in dagnn.items()}
     assert found == {"cora": (10, 0.8, 5e-3), "citeseer": (10, 0.5, 2e-2), "pubmed": (20, 0.8, 5e-3)}
     assert {(r.lr, r.hidden, r.epochs, r.window, r.normalize) for r in dagnn.values()} == {(0.01, 64, 1000, 100, True)}
@@ -76,8 +77,7 @@ def test_training_leaves_the_weights_of_the_lowest_validation_loss() -> None:
     torch.manual_seed(0)
     task = make_task(load_graph("csbm_clustered"), normalize=False)
     recipe = Recipe(depth=10, hidden=32, dropout=0.5, weight_decay=5e-4, lr=0.05, epochs=40, window=5, normalize=False)
-    model = build("dagnn", task, recipe)
-    fitted = train(model, task, recipe)
+    model, fitted = train("dagnn", task, recipe)
     logits, val = model.eval()(task.x, task.adjacency).detach(), task.masks.val
     right = logits.argmax(dim=1) == task.y
     assert float(right[task.masks.test].float().mean()) == pytest.approx(fitted.test_accuracy)
@@ -93,8 +93,8 @@ def test_sixteen_coupled_layers_collapse_where_sixteen_decoupled_hops_do_not() -
     for method in ("gcn", "last_hop"):
         torch.manual_seed(0)
         recipe = Recipe(depth=16, hidden=16, dropout=0.5, weight_decay=5e-4, lr=0.02, epochs=60, normalize=False)
-        model = build(method, task, recipe)
-        accuracy[method] = train(model, task, recipe).test_accuracy
+        model, fitted = train(method, task, recipe)
+        accuracy[method] = fitted.test_accuracy
         assert 0 <= logits_smv(model, task) <= 1
     assert accuracy["last_hop"] - accuracy["gcn"] > 0.2
 
@@ -126,4 +126,4 @@ def test_dagnn_learns_cora_in_a_hundred_epochs() -> None:
     recipe = Recipe(depth=10, dropout=0.5, weight_decay=5e-3, epochs=100)
     torch.manual_seed(0)
     assert isinstance(task.x, SparseMatrix)
-    assert train(build("dagnn", task, recipe), task, recipe).test_accuracy > 0.8
+    assert train("dagnn", task, recipe)[1].test_accuracy > 0.8

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from methods.dagnn import experiments, training
-from methods.dagnn.baselines import MODELS
-from methods.dagnn.experiments import deep_recipe, logits_smv, recipe_of
+from methods.dagnn import experiments
+from methods.dagnn.contenders import CONTENDERS, DEPTH, GENERATED, train
+from methods.dagnn.experiments import logits_smv
 from methods.dagnn.smoothness import smv
-from methods.dagnn.training import DEEP, PUBLISHED, Recipe, Task, build
+from methods.dagnn.training import Recipe, Task
 from methods.shared.graph import normalized_adjacency
 from methods.shared.node_classification import Fit
 from tests.methods.blindness import run_small
-from tests.methods.dagnn.small import SMALL, UNTRAINED, bag_of_words, make_small
+from tests.methods.dagnn.small import DECAYS, SMALL, UNTRAINED, bag_of_words, made_small, network
 
 Trained = list[tuple[nn.Module, Task, Recipe, Fit]]
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
+def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trained]:
     """What the experiments train, in order, as they really train it."""
-    make_small(monkeypatch)
     seen: Trained = []
 
-    def watched(model: nn.Module, task: Task, recipe: Recipe) -> Fit:
-        fitted = training.train(model, task, recipe)
+    def watched(name: str, task: Task, recipe: Recipe) -> tuple[nn.Module, Fit]:
+        model, fitted = train(name, task, recipe)
         seen.append((model, task, recipe, fitted))
-        return fitted
+        return model, fitted
 
     monkeypatch.setattr(experiments, "train", watched)
-    return seen
+    with made_small():
+        yield seen
 
 
 def values(run: object, metric: str, method: str | None = None) -> list[float]:
@@ -42,7 +42,7 @@ def values(run: object, metric: str, method: str | None = None) -> list[float]:
 
 
 def test_the_gate_takes_the_weight_decay_of_the_best_validation_whatever_the_test_says(trained: Trained) -> None:
-    decays = SMALL["gate"]["decays"]
+    decays = DECAYS
     run = run_small("dagnn", "gate", **SMALL["gate"])
     for method, fits in (("dagnn", trained[:3]), ("ungated", trained[3:])):
         assert [recipe.weight_decay for _, _, recipe, _ in fits] == decays
@@ -61,8 +61,8 @@ def test_the_gate_takes_the_weight_decay_of_the_best_validation_whatever_the_tes
 def test_each_method_is_trained_by_its_own_published_recipe_on_features_as_it_wants_them(trained: Trained) -> None:
     run = run_small("dagnn", "accuracy", **SMALL["accuracy"])
     for method, (model, task, recipe, fitted) in zip(experiments.METHODS, trained, strict=True):
-        assert recipe == PUBLISHED[method]["cora"], method
-        assert type(model) is type(build(method, task, recipe)), method
+        assert recipe == CONTENDERS[method].recipe_on("cora"), method
+        assert type(model) is type(CONTENDERS[method].build(task, recipe)), method
         x = task.x if isinstance(task.x, torch.Tensor) else task.x.to_dense()
         assert torch.allclose(x.sum(dim=1), torch.ones(len(x))) == (method != "sgc"), method
         assert values(run, "accuracy", method) == [100 * fitted.test_accuracy]
@@ -70,24 +70,27 @@ def test_each_method_is_trained_by_its_own_published_recipe_on_features_as_it_wa
 
 
 def test_recipes_are_those_of_the_method_and_the_graph() -> None:
-    for method in experiments.METHODS:
-        for dataset in ("cora", "citeseer"):
-            assert recipe_of(method, dataset) is PUBLISHED[method][dataset]
-    assert recipe_of("dagnn", "csbm_clustered") == training.GENERATED
-    assert {deep_recipe(method, "cora") for method in ("gcn", "last_hop", "mlp")} == {DEEP}
-    assert deep_recipe("dagnn", "cora") == PUBLISHED["dagnn"]["cora"]
-    assert PUBLISHED["gcn"]["cora"] == Recipe(
+    assert {DEPTH[method].recipe_on("cora") for method in ("gcn", "last_hop", "mlp")} == {
+        Recipe(depth=16, hidden=16, dropout=0.5, weight_decay=5e-4, epochs=400)
+    }
+    assert DEPTH["dagnn"] == CONTENDERS["dagnn"]
+    assert CONTENDERS["gcn"].recipe_on("cora") == Recipe(
         depth=2, dropout=0.5, weight_decay=5e-4, lr=0.01, hidden=16, epochs=200, window=10
     )
-    sgc = {name: (r.depth, r.weight_decay, r.lr, r.dropout) for name, r in PUBLISHED["sgc"].items()}
-    assert sgc == {"cora": (3, 5e-4, 0.1, 0), "citeseer": (2, 5e-3, 0.1, 0), "pubmed": (2, 5e-4, 0.1, 0)}
+    sgc = {name: (r.depth, r.weight_decay, r.lr, r.dropout) for name, r in CONTENDERS["sgc"].recipe.items()}
+    assert sgc == {
+        "cora": (3, 5e-4, 0.1, 0), "citeseer": (2, 5e-3, 0.1, 0), "pubmed": (2, 5e-4, 0.1, 0),
+        GENERATED: (2, 5e-4, 0.01, 0.5),
+    }  # fmt: skip
 
 
 def test_every_depth_is_trained_at_that_depth_and_its_logits_measured_without_dropout(trained: Trained) -> None:
     run = run_small("dagnn", "depth_sweep", **SMALL["depth_sweep"])
     depths = [depth for numbers in SMALL["depth_sweep"]["depths"].values() for depth in numbers]
     methods = [method for method, numbers in SMALL["depth_sweep"]["depths"].items() for _ in numbers]
-    recipes = [replace(deep_recipe(method, "cora"), depth=depth) for method, depth in zip(methods, depths, strict=True)]
+    recipes = [
+        replace(DEPTH[method].recipe_on("cora"), depth=depth) for method, depth in zip(methods, depths, strict=True)
+    ]
     assert [recipe for _, _, recipe, _ in trained] == recipes
     assert [row.setting["depth"] for row in run.rows if row.metric == "smv"] == depths
     for (model, task, *_), found, depth in zip(trained, values(run, "smv"), depths, strict=True):
@@ -122,9 +125,9 @@ def test_another_seed_is_another_split_and_other_weights(trained: Trained) -> No
     assert trained[0][3] != trained[2][3]
 
 
-def test_the_smoothness_of_features_is_that_of_powers_of_the_propagation(monkeypatch: pytest.MonkeyPatch) -> None:
-    make_small(monkeypatch)
-    run = run_small("dagnn", "feature_smoothness", **UNTRAINED["feature_smoothness"])
+def test_the_smoothness_of_features_is_that_of_powers_of_the_propagation() -> None:
+    with made_small():
+        run = run_small("dagnn", "feature_smoothness", **UNTRAINED["feature_smoothness"])
     data = experiments.LargestConnectedComponents()(bag_of_words())
     a, x = normalized_adjacency(data.edge_index, data.num_nodes).to_dense(), data.x
     assert values(run, "smv") == pytest.approx([smv(a @ x), smv(a @ a @ a @ a @ x)], rel=1e-5)
@@ -140,7 +143,7 @@ def test_the_limit_is_approached_at_the_rate_of_the_second_eigenvalue_on_all_gra
 
 def isolated(method: str, depth: int, dropout: float) -> Callable[[], torch.Tensor]:
     """A network of identity maps over vertices without edges: what comes out is what dropout leaves of ones."""
-    model = MODELS[method](64, 64, 64, depth, dropout).train()
+    model = network(method, 64, 64, 64, depth, dropout).train()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.eye(64) if parameter.dim() == 2 else torch.zeros(64))

@@ -7,17 +7,18 @@ import torch
 from torch_geometric.datasets import KarateClub
 
 from methods.dagnn import DAGNN, infinite_depth, smv
-from methods.dagnn.baselines import MODELS
+from methods.dagnn.contenders import CONTENDERS
 from methods.shared.graph import normalized_adjacency
+from tests.methods.dagnn.small import network
 from tests.methods.unusual import assert_takes_or_refuses
 
 DATA = KarateClub()[0]
 
 
-@pytest.mark.parametrize("method", MODELS)
+@pytest.mark.parametrize("method", CONTENDERS)
 def test_every_network_takes_or_refuses_unusual_graphs(method: str) -> None:
     torch.manual_seed(0)
-    model = MODELS[method](34, 8, 4, 2, 0.5).eval()
+    model = network(method, 34, 8, 4, 2, 0.5).eval()
     if method == "mlp":  # reads no graph
         assert_takes_or_refuses(lambda x: model(x, DATA.edge_index), x=DATA.x)
     else:

@@ -1,0 +1,5 @@
+"""`python -m methods.dagnn`"""
+
+from methods.dagnn.dagnn import main
+
+main()
