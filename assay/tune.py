@@ -1,6 +1,7 @@
 """Fair tuning: every method gets the same number of trials, judged by validation only.
 
-The card gives each method its search space; the paper's `experiments.py` gives the score of one trial,
+The paper's `contenders.py` gives each method its search space (`CONTENDERS[name].space`), its `experiments.py` the
+score of one trial,
 
     def validation_score(method: str, hyperparameters: dict, seed: int) -> float     # higher is better
 
@@ -15,7 +16,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,15 @@ def tune(root: Path, card: Card, trials: int) -> Path:
     """Try as many settings of each method, drawn at random from its space; returns the path of `tuned.json`.
 
     Raises:
-        AssayError: where the card has no `search`, or the paper no `validation_score`.
+        AssayError: where no contender of the paper has a search space, or the paper no `validation_score`.
     """
-    if not card.search:
-        raise AssayError(f"{card.path}: has no 'search'; give each method its knobs and their values")
+    spaces = _spaces(card.slug)
     module = importlib.import_module(f"methods.{card.slug}.experiments")
     score: Score | None = getattr(module, "validation_score", None)
     if score is None:
         raise AssayError(f"{module.__file__}: has no function validation_score(method, hyperparameters, seed)")
     set_threads(1)  # as experiments run unless they say otherwise
-    drawn = {method: _draw(method, space, trials) for method, space in card.search.items()}
+    drawn = {method: _draw(method, space, trials) for method, space in spaces.items()}
     with steps(f"{card.slug} tune", sum(map(len, drawn.values()))) as advance:
         best = {method: _search(score, method, settings, advance) for method, settings in drawn.items()}
     path = root / "methods" / card.slug / "tuned.json"
@@ -54,7 +54,20 @@ def tune(root: Path, card: Card, trials: int) -> Path:
     return path
 
 
-def _draw(method: str, space: dict[str, tuple[Scalar, ...]], trials: int) -> list[dict[str, Scalar]]:
+def _spaces(slug: str) -> dict[str, Mapping[str, Sequence[Scalar]]]:
+    """Method -> knob -> values, of the contenders that have a search space."""
+    place = f"methods.{slug}.contenders"
+    try:
+        contenders = importlib.import_module(place).CONTENDERS
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise AssayError(f"{place}: gives no CONTENDERS: {error}; `assay tune` searches the space of each") from error
+    spaces = {name: contender.space for name, contender in contenders.items() if contender.space}
+    if not spaces:
+        raise AssayError(f"{place}: no contender has a `space`; give each method its knobs and their values")
+    return spaces
+
+
+def _draw(method: str, space: Mapping[str, Sequence[Scalar]], trials: int) -> list[dict[str, Scalar]]:
     """Settings at random, no two alike; all of them where the space has no more."""
     every = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
     return random.Random(method).sample(every, min(trials, len(every)))
@@ -71,7 +84,7 @@ def _search(score: Score, method: str, drawn: list[dict[str, Scalar]], advance: 
         advance()
     if best is None:
         raise AssayError(
-            f"method {method}: none of {len(drawn)} trials gave a finite validation score; widen its 'search'"
+            f"method {method}: none of {len(drawn)} trials gave a finite validation score; widen its `space`"
         )
     seconds = round(time.perf_counter() - start, 1)
     return {"hyperparameters": best, "score": best_score, "trials": len(drawn), "seconds": seconds}

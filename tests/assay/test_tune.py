@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,15 +25,18 @@ def validation_score(method, hyperparameters, seed):
 
 
 def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: dict[str, object], source: str = SCORE) -> Card:
-    """A card with this search, whose paper can be imported."""
+    """The card of a paper that can be imported, whose contenders have these search spaces."""
     slug = f"tuned_{tmp_path.name}".lower()
     folder = tmp_path / "methods" / slug
     folder.mkdir(parents=True)
     (folder / "__init__.py").touch()
     (folder / "experiments.py").write_text(source)
+    (folder / "contenders.py").write_text(
+        f"from types import SimpleNamespace as S\nCONTENDERS = {{k: S(space=v) for k, v in {search!r}.items()}}\n"
+    )
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "methods")])
     fields = card_of(value="a - b", bar="> 0").model_dump(exclude_unset=True)
-    return Card.model_validate({**fields, "search": search, "slug": slug, "path": folder / "paper.yaml"})
+    return Card.model_validate({**fields, "slug": slug, "path": folder / "paper.yaml"})
 
 
 def test_each_method_gets_the_same_trials_on_seeds_of_their_own(
@@ -71,5 +75,12 @@ def test_what_tuning_needs_is_asked_for(tmp_path: Path, monkeypatch: pytest.Monk
     found = card(tmp_path, monkeypatch, {"a": {"lr": (1,)}}, source="")
     with pytest.raises(AssayError, match="has no function validation_score"):
         tune(tmp_path, found, 1)
-    with pytest.raises(AssayError, match="has no 'search'"):
-        tune(tmp_path, found.model_copy(update={"search": {}}), 1)
+    (tmp_path / "methods" / found.slug / "contenders.py").unlink()
+    del sys.modules[f"methods.{found.slug}.contenders"]
+    with pytest.raises(AssayError, match=r"contenders: gives no CONTENDERS"):
+        tune(tmp_path, found, 1)
+
+
+def test_a_paper_without_a_search_space_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(AssayError, match="no contender has a `space`"):
+        tune(tmp_path, card(tmp_path, monkeypatch, {}), 1)
