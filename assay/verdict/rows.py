@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -59,11 +60,8 @@ def incomplete(test: Test, result: Result) -> str | None:
     absent = [job for job in jobs if job.status == "missing"]
     if not absent:
         return None
-    counts = ", ".join(
-        f"{sum(job.dataset == dataset for job in absent)} of {sum(job.dataset == dataset for job in jobs)} on {dataset}"
-        for dataset in dict.fromkeys(job.dataset for job in absent)
-        if dataset
-    )
+    lost, planned = (Counter(job.dataset for job in some) for some in (absent, jobs))
+    counts = ", ".join(f"{n} of {planned[dataset]} on {dataset}" for dataset, n in lost.items() if dataset)
     where = f" ({counts})" if counts else ""
     return (
         f"incomplete: {len(absent)} of {len(jobs)} jobs of {test.experiment} left no record{where}; "
@@ -84,7 +82,12 @@ def setting_of(row: Row) -> Cell:
 
 
 def same(a: Scalar, b: Scalar) -> bool:
-    return isinstance(a, bool) == isinstance(b, bool) and a == b
+    return _hashed(a) == _hashed(b)
+
+
+def _hashed(value: Scalar) -> tuple[bool, Scalar]:
+    """A key under which values are the same: `True` is not 1."""
+    return isinstance(value, bool), value
 
 
 def shown(cell: Mapping[str, Scalar] | Key) -> str:
@@ -102,6 +105,10 @@ class _Table:
         if self.replicates is None:
             raise Undecided(UNTESTED, f"experiment {self.experiment} does not run in profile {result.profile}")
         self.jobs = self._jobs()
+        self.failed: dict[int, list[JobRecord]] = {}
+        for job in self.jobs:
+            if job.status in FAILED:
+                self.failed.setdefault(job.seed, []).append(job)
         self.all_rows = [row for row in result.rows if row.experiment == self.experiment]
         self._check_that_it_ran()
         self.rows = {str(atom): self._rows_of(atom) for atom in self.atoms}
@@ -123,8 +130,10 @@ class _Table:
         for row in self.all_rows:
             if row.metric == "untested" and any(self._compatible(row, atom) for atom in self.atoms):
                 raise Undecided(UNTESTED, row.reason or "the setting could not run here")
-        for dataset in dict.fromkeys(job.dataset for job in self.jobs):
-            jobs = [job for job in self.jobs if job.dataset == dataset]
+        by_dataset: dict[str | None, list[JobRecord]] = {}
+        for job in self.jobs:
+            by_dataset.setdefault(job.dataset, []).append(job)
+        for dataset, jobs in by_dataset.items():
             if all(job.status in FAILED for job in jobs):
                 here = f" on {dataset}" if dataset else ""
                 raise Undecided(
@@ -191,16 +200,16 @@ class _Table:
         """Knobs that neither `where` nor an index fixes. Raises VerdictError where one has no rule."""
         slope_knob = self.test.slope_parts()[2] if self.test.slope else None
         ruled = {*self.test.over, slope_knob} - {None}
-        values: dict[str, list[Scalar]] = {}
+        values: dict[str, dict[tuple[bool, Scalar], Scalar]] = {}
         for atom in self.atoms:
             fixed = self.fixed(atom)
             for row in self.rows[str(atom)]:
                 for knob, value in setting_of(row).items():
-                    if knob not in fixed and not any(same(value, v) for v in values.setdefault(knob, [])):
-                        values[knob].append(value)
+                    if knob not in fixed:
+                        values.setdefault(knob, {}).setdefault(_hashed(value), value)
         for knob, seen in values.items():
             if len(seen) > 1 and knob not in ruled:
-                listed = ", ".join(map(str, seen))
+                listed = ", ".join(map(str, seen.values()))
                 raise VerdictError(
                     f"knob `{knob}` is free (it takes {listed}): fix it under `where`, or give it a rule under `over`"
                 )
@@ -303,9 +312,8 @@ class _Table:
     def _failure(self, table: _AtomTable, seed: int, cell: Cell) -> str:
         """Why a replicate has no measurement here: its job failed. Anything else is no verdict at all."""
         dataset = cell.get("dataset")
-        jobs = [job for job in self.jobs if job.seed == seed and (dataset is None or job.dataset in (None, dataset))]
-        for job in jobs:
-            if job.status in FAILED:
+        for job in self.failed.get(seed, ()):
+            if dataset is None or job.dataset in (None, dataset):
                 return _why(job)
         where = shown({k: cell[k] for k in table.knobs}) or "any setting"
         raise VerdictError(
@@ -349,12 +357,16 @@ def _joined(tables: list[tuple[list[str], list[Key]]]) -> list[Cell]:
     for knobs, cells in tables:
         by_knobs.setdefault(tuple(knobs), {}).update(dict.fromkeys(cells))
     joined: list[Cell] = [{}]
-    for keys in by_knobs.values():
+    for names, keys in by_knobs.items():
+        shared = [knob for knob in names if joined and knob in joined[0]]  # every cell so far has the same knobs
+        matching: dict[tuple[tuple[bool, Scalar], ...], list[Cell]] = {}
+        for key in keys:
+            other = dict(key)
+            matching.setdefault(tuple(_hashed(other[knob]) for knob in shared), []).append(other)
         joined = [
-            {**cell, **dict(key)}
+            {**cell, **other}
             for cell in joined
-            for key in keys
-            if all(same(cell[k], v) for k, v in key if k in cell)
+            for other in matching.get(tuple(_hashed(cell[knob]) for knob in shared), ())
         ]
     for names, keys in by_knobs.items():
         covered = {tuple((knob, cell[knob]) for knob in names) for cell in joined}

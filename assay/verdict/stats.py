@@ -6,6 +6,7 @@ trials. Levels are two-sided; `ALPHA` = 0.05 leaves 2.5% for a false `reproduced
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def degrees(n: int) -> int:
     return n - 1
 
 
+@functools.cache
 def quantile(tail: float, df: int) -> float:
     """The value that a Student t with df degrees of freedom exceeds with probability `tail`."""
     return float(distributions.t.isf(tail, df))
