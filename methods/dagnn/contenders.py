@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from assay.contenders import Contender
 from methods.dagnn import training
 from methods.dagnn.baselines import APPNP, LastHop, TorchGeometricBaseline, TorchGeometricDAGNN, Ungated
 from methods.dagnn.dagnn import DAGNN
 from methods.dagnn.training import Recipe, Task, make_task
-from methods.shared.contenders import Contender
 from methods.shared.gcn import GCN
 from methods.shared.graph import load_graph
 from methods.shared.node_classification import Fit

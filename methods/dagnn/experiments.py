@@ -14,6 +14,7 @@ from torch_geometric.datasets import KarateClub
 from torch_geometric.transforms import LargestConnectedComponents, RandomNodeSplit
 from torch_geometric.utils import to_undirected
 
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment, seed_everything
 from methods.dagnn.contenders import CONTENDERS, DEPTH, GENERATED, TWINS, train
 from methods.dagnn.smoothness import (
@@ -24,9 +25,9 @@ from methods.dagnn.smoothness import (
     smv,
 )
 from methods.dagnn.training import Recipe, Task, make_task, optimizer_of
-from methods.shared.contenders import spent
 from methods.shared.graph import load_graph, normalized_adjacency, propagation
 from methods.shared.node_classification import Fit, fit
+from methods.shared.search import search_space
 from methods.shared.sparse import SparseMatrix
 
 SAMPLE, CITATION, ALL_CITATION = [GENERATED], ["cora", "citeseer"], ["cora", "citeseer", "pubmed"]
@@ -74,7 +75,7 @@ def gate(run: Run, epochs: int) -> None:
         contender = CONTENDERS[method]
         recipe = replace(contender.recipe_on(run.dataset), epochs=epochs)
         with run.method(method) as m:
-            found = contender.search(partial(train, method, task), recipe, by=lambda tried: tried[1].val_accuracy)
+            found = search_space(contender, partial(train, method, task), recipe, by=lambda fit: fit[1].val_accuracy)
             record(m, *found.best.result, trials=found.trials)
             m["weight_decay"] = found.best.settings["weight_decay"]
 

@@ -13,8 +13,10 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
+
+from assay.contenders import Contender
 
 Settings = dict[str, Any]
 Result = TypeVar("Result")
@@ -98,3 +100,18 @@ def search(
     if all(trial.score == -math.inf for trial in tried):
         raise FloatingPointError(f"search: none of {len(tried)} trials gave a finite validation score")
     return Search(tried)
+
+
+def search_space(
+    contender: Contender, train: Callable[[Any], Result], recipe: Any, by: Callable[[Result], float]
+) -> Search[Result]:
+    """Train a contender's recipe with each setting of its space in place of its own.
+
+    Args:
+        contender: its `space` is tried whole, or `trials` settings of it, drawn at random, the same in every call.
+        train: a recipe -> what its training gave.
+        recipe: what is changed, by `dataclasses.replace`.
+        by: the validation score of a training; higher is better.
+    """
+    settings = grid(**contender.space) if contender.trials is None else sample(contender.space, contender.trials, 0)
+    return search(lambda changes: train(replace(recipe, **changes)), settings, by)
