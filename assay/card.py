@@ -109,6 +109,7 @@ class Reported(Strict):
 class Figure(Strict):
     """A plot of measurements: `y` against the knob (or curve) `x`, one line for each value of `by`.
 
+    Of kind `heatmap`: the metric `colour` over the knobs `x` and `y`, one panel for each value of `by`.
     Of kind `scatter` or `images`: the points or images of the artifact `y`, one panel for each value of `by`.
     """
 
@@ -116,9 +117,10 @@ class Figure(Strict):
     experiment: NAME
     x: NAME = ""
     y: NAME
+    colour: NAME = ""
     by: NAME = "method"
     where: dict[str, Scalar] = Field(default_factory=dict)
-    kind: Literal["line", "bars", "scatter", "images"] = "line"
+    kind: Literal["line", "bars", "heatmap", "scatter", "images"] = "line"
     log_x: bool = False
     log_y: bool = False
     x_label: str = ""
@@ -131,7 +133,18 @@ class Figure(Strict):
             raise ValueError(f"a figure of kind {self.kind} draws the artifact y as it is: remove x, log_x, log_y")
         if not samples and not self.x:
             raise ValueError(f"a figure of kind {self.kind} needs x, the knob or the curve's x_name")
+        if (self.kind == "heatmap") != bool(self.colour):
+            raise ValueError("`colour` is the metric of a figure of kind heatmap, which needs it; no other has one")
+        if self.kind == "heatmap" and (self.log_x or self.log_y or len({self.x, self.y, self.by}) < 3):
+            raise ValueError(
+                "a heatmap has a cell for each x and y: two knobs that differ from `by`, no log_x or log_y"
+            )
         return self
+
+    @property
+    def metric(self) -> str:
+        """What is drawn: the metric, or the artifact."""
+        return self.colour or self.y
 
 
 class Datasets(Strict):

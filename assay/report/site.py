@@ -20,10 +20,11 @@ from markupsafe import Markup
 from assay.card import PROFILES, SLUG, Card, Profile
 from assay.errors import RecordError
 from assay.record import Result, write_atomically
-from assay.report import overview
+from assay.report import looks, overview
 from assay.report import view as views_of
-from assay.report.figures import Drawing, draw, key_dashes, key_shape, where_text
+from assay.report.figures import draw_all
 from assay.report.numbers import MINUS, byte_text, duration_text, number
+from assay.report.picture import mark_text
 from assay.report.tables import Summary, Table, measurement_tables, scalar_text
 from assay.report.view import ClaimView, claim_views
 from assay.verdict import Verdict, expected_false
@@ -192,7 +193,7 @@ class _Pages:
             policy=self._policy(None), home="../", here="paper", card=card, views=views, apart=views_of.apart(views),
             headlines=overview.headlines(views), exports=overview.exports(card), measured_on=measured_on,
             runs=runs, ours=ours,
-            links=links_of(card), drawings=_drawings(card, results),
+            links=links_of(card), drawings=draw_all(card, results),
             failures=[(result, job) for result in results for job in result.failures()],
             idle=[(result, job) for result in results for job in result.jobs if job.status in ("untested", "missing")],
             commit=(results[0].provenance.get("commit") or "")[:12] if results else "",
@@ -215,7 +216,7 @@ def environment() -> Environment:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     templates.filters.update(
-        number=number, q_value=q_value, sentence=sentence, dashes=key_dashes, shape=key_shape,
+        number=number, q_value=q_value, sentence=sentence, look=looks.key, mark_text=mark_text,
         caption=caption_of, paragraphs=paragraphs, common_note=common_note, missing_reasons=missing_reasons,
         file_of=overview.file_of, why_untested=overview.why_untested,
     )  # fmt: skip
@@ -267,23 +268,6 @@ def links_of(card: Card) -> list[tuple[str, str]]:
         if address and re.match(r"https?://", address):
             found.append((name, address))
     return found
-
-
-def _drawings(card: Card, results: list[Result]) -> list[dict[str, Any]]:
-    methods = list(card.methods)
-    drawings = []
-    for index, figure in enumerate(card.figures):
-        for result in results:
-            drawing = draw(figure, result, methods, f"fig{index}")
-            if drawing is not None:
-                drawings.append(_drawing(drawing))
-                break
-    return drawings
-
-
-def _drawing(drawing: Drawing) -> dict[str, Any]:
-    names = [line.name for line in drawing.lines]
-    return {**vars(drawing), "repeated": drawing.repeated, "names": names, "where": where_text(drawing.figure)}
 
 
 def _run(card: Card, result: Result) -> Run:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 
 from markupsafe import Markup
 
+from assay.report.looks import COLOURS
+
 WIDTH = 5.6  # inches of every picture: its labels are still read on a screen of 360 px
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-SERIES = [f"#0000a{index}" for index in range(len(MARKERS))]
+SERIES = [f"#0000a{index}" for index in range(COLOURS)]
 INK, AXIS, GRID, SURFACE = "#0000f0", "#0000f1", "#0000f2", "#0000f3"
 _CLASSES = {colour: f"s{index + 1}" for index, colour in enumerate(SERIES)} | {
     INK: "ink", AXIS: "axis", GRID: "grid", SURFACE: "surface"
@@ -26,7 +27,7 @@ STYLE = {
     "ytick.color": AXIS, "xtick.labelcolor": INK, "ytick.labelcolor": INK, "grid.color": GRID,
     "grid.linewidth": 0.8, "axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False,
     "ytick.major.size": 0, "figure.facecolor": "none", "axes.facecolor": "none", "axes.linewidth": 0.9,
-    "axes.axisbelow": True, "lines.linewidth": 1.9, "lines.markersize": 5.5,
+    "axes.axisbelow": True, "hatch.linewidth": 1.3, "lines.linewidth": 1.9, "lines.markersize": 5.5,
 }  # fmt: skip
 
 
@@ -95,13 +96,15 @@ def _attributes(element: ElementTree.Element, renamed: dict[str, str]) -> Iterat
                 if setting in _CLASSES:
                     classes.append(f"{key[0]}-{_CLASSES[setting]}")
                 elif key and not key.startswith("font") and setting:
-                    yield key, _short(setting)
+                    yield key, _REFERENCE.sub(lambda match: f"url(#{renamed[match[1]]})", _short(setting))
+        elif value in _CLASSES:
+            classes.append(f"{name[0]}-{_CLASSES[value]}")
         elif name == "id":
             if value in renamed:
                 yield "id", renamed[value]
         elif name.endswith("href"):
             yield "href", value if value.startswith(EMBEDDED) else "#" + renamed[value.removeprefix("#")]
-        elif name not in ("version", "width", "height") or element.tag in ("rect", "use", "image"):
+        elif name not in ("version", "width", "height") or element.tag in ("rect", "use", "image", "pattern"):
             yield name, _REFERENCE.sub(lambda match: f"url(#{renamed[match[1]]})", _short(value))
     if classes:
         yield "class", " ".join(sorted(set(classes)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scipy.stats import t as student
 
@@ -35,6 +35,12 @@ class Summary:
         if self.sd is None or self.n < 2:
             return None
         return float(student.ppf(0.975, self.n - 1) * self.sd / math.sqrt(self.n))
+
+    def divided(self, size: float) -> Summary:
+        """The same in a unit of another size."""
+        if size == 1.0 or self.mean is None:
+            return self
+        return replace(self, mean=self.mean / size, sd=None if self.sd is None else self.sd / size)
 
     @property
     def text(self) -> str:

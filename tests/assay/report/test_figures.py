@@ -12,14 +12,16 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from assay.card import Figure
+from assay import ROOT
+from assay.card import Card, Claim, Figure, Reported, find_cards, load_card
 from assay.errors import RecordError
 from assay.experiment import Run
-from assay.record import Artifact, Curve, Result, Row
-from assay.report.figures import MOST_POINTS, draw, key_shape
+from assay.record import Artifact, Curve, Result, Row, load_result, result_path
+from assay.report import looks
+from assay.report.figures import MOST_POINTS, axis_label, draw, draw_all, draw_found, find, series_of
 from assay.report.samples import MOST_POINTS as MOST_SCATTERED
 from assay.report.samples import SIDE
-from assay.report.svg import MARKERS, inline_svg, printable, short_label
+from assay.report.svg import inline_svg, printable, short_label
 
 METHODS = ["plain", "pres", "pres_s"]
 
@@ -47,6 +49,56 @@ def elements(svg: str) -> list[ElementTree.Element]:
     return list(ElementTree.fromstring(svg).iter())
 
 
+def bars_of(svg: str) -> list[ElementTree.Element]:
+    """Bars of a colour, and those with a hatch, which are filled with a pattern."""
+    clipped = [e for e in elements(svg) if e.tag == "path" and "clip-path" in e.attrib]
+    return [e for e in clipped if "f-s" in e.attrib.get("class", "") or e.attrib.get("fill", "").startswith("url")]
+
+
+def looks_in(svg: str, kind: str) -> tuple[set[object], set[object]]:
+    """Every look of a series that is drawn: all of it, and what is left of it without colour."""
+    found = {e.attrib["id"]: e for e in elements(svg) if "id" in e.attrib}
+    if kind == "bars":
+        whole = {bar.attrib.get("class") or pattern_of(found, bar.attrib["fill"]) for bar in bars_of(svg)}
+        return whole, set()
+    with_colour, without = set(), set()
+    for group in (e for e in elements(svg) if e.tag == "g" and len(e) > 1 and e[0].tag == "path"):
+        line, marker = group[0], group.find(".//use")
+        if marker is not None and re.fullmatch(r"s-s\d", line.attrib.get("class", "")):
+            shape = found[marker.attrib["href"][1:]].attrib["d"], line.attrib.get("stroke-dasharray")
+            with_colour.add((line.attrib["class"], *shape))
+            without.add(shape)
+    return with_colour, without
+
+
+def pattern_of(found: dict[str, ElementTree.Element], fill: str) -> tuple[str | None, ...]:
+    pattern = found[fill.removeprefix("url(#").removesuffix(")")]
+    return tuple(text for e in pattern.iter() for text in (e.attrib.get("class"), e.attrib.get("d")))
+
+
+@pytest.mark.parametrize("kind", ["line", "bars"])
+def test_twenty_series_are_told_apart_in_the_picture(kind: str) -> None:
+    many = [f"m{i}" for i in range(20)]
+    drawing = draw(figure(kind=kind), sweep(methods=many), many, "f")
+    assert drawing is not None
+    with_colour, without = looks_in(drawing.svg, kind)
+    assert len(with_colour) == len(many)
+    assert kind == "bars" or len(without) == len(many)
+
+
+@pytest.mark.parametrize("slug", find_cards(ROOT))
+def test_no_two_series_of_a_committed_result_look_alike(slug: str) -> None:
+    card = load_card(find_cards(ROOT)[slug])
+    paths = [path for profile in ("gpu", "standard") if (path := result_path(ROOT, profile, slug)).exists()]
+    results = [load_result(path) for path in paths]
+    found = [each for f in card.figures for r in results if (each := find(f, r)) is not None]
+    series = series_of(found, list(card.methods))
+    for each in found:
+        names = [name for name in series[each.figure.by] if name in each.groups]
+        keys = {tuple(looks.key(series[each.figure.by].index(name)).values()) for name in names}
+        assert len(keys) == len(names), f"{slug}: two series of {each.figure.title!r} look alike"
+
+
 @pytest.mark.parametrize("kind", ["line", "bars"])
 @pytest.mark.parametrize("log", [False, True])
 def test_a_drawing_carries_no_style_no_colour_and_only_known_elements(kind: str, log: bool) -> None:
@@ -54,7 +106,7 @@ def test_a_drawing_carries_no_style_no_colour_and_only_known_elements(kind: str,
     assert drawing is not None
     assert not re.search(r"style|#0000|DOCTYPE|xmlns|font-family|<!--", drawing.svg)
     tags = {element.tag for element in elements(drawing.svg)}
-    assert tags <= {"svg", "title", "desc", "defs", "g", "path", "use", "text", "clipPath", "rect"}
+    assert tags <= {"svg", "title", "desc", "defs", "g", "path", "use", "text", "clipPath", "rect", "pattern"}
 
 
 def test_ids_of_two_drawings_never_meet_and_every_reference_is_met() -> None:
@@ -70,24 +122,29 @@ def test_drawing_twice_gives_the_same_bytes() -> None:
     assert draw(figure(), sweep(), METHODS, "f") == draw(figure(), sweep(), METHODS, "f")
 
 
-def test_a_method_keeps_its_colour_whichever_others_are_drawn() -> None:
-    alone = draw(figure(), sweep(methods=["pres"]), METHODS, "f")
-    together = draw(figure(), sweep(), METHODS, "f")
+def test_a_method_keeps_its_look_in_all_figures_of_a_paper() -> None:
+    every, alone = (find(figure(title=t), sweep(methods=m)) for t, m in (("all", METHODS), ("one", ["pres"])))
+    assert every is not None
     assert alone is not None
-    assert together is not None
-    assert alone.lines[0].style == {line.name: line.style for line in together.lines}["pres"] == 1
-    assert "s-s2" in alone.svg
-    assert "s-s1" not in alone.svg
+    series = series_of([every, alone], METHODS)
+    together, single = (draw_found(found, series, "f") for found in (every, alone))
+    assert single.lines[0].style == {line.name: line.style for line in together.lines}["pres"] == 1
+    assert "s-s2" in single.svg
+    assert "s-s1" not in single.svg
 
 
-def test_every_marker_has_its_own_shape_in_the_key() -> None:
-    assert len({key_shape(style) for style in range(len(MARKERS))}) == len(MARKERS)
+def test_any_two_looks_differ_in_more_than_colour() -> None:
+    styles = range(32)
+    assert len({(looks.marker_of(s), looks.dashes_of(s)) for s in styles}) == len(styles)
+    assert len({(looks.colour_of(s), looks.hatch_of(s)) for s in styles}) == len(styles)
+    assert len({tuple(looks.key(s).values()) for s in styles}) == len(styles)
+    assert all(looks.marker_of(s) != looks.marker_of(s + looks.COLOURS) for s in styles)
 
 
 def test_numbers_of_the_table_are_the_means_of_the_picture() -> None:
     drawing = draw(figure(where={"dataset": "otc"}), sweep(), METHODS, "f")
     assert drawing is not None
-    (first, cells) = drawing.cells[0]
+    (first, cells) = drawing.tables[0].lines[0]
     assert (first, drawing.y_label) == ("50", "ap (%)")
     assert [cell and round(cell.mean or 0, 6) for cell in cells] == [74.9, 74.8, 74.7]
 
@@ -106,7 +163,7 @@ def test_a_log_axis_is_not_asked_to_show_zero_or_less() -> None:
     drawing = draw(figure(log_x=True, log_y=True), found, METHODS, "f")
     assert drawing is not None
     assert "nan" not in drawing.svg
-    assert [name for name, _ in drawing.cells] == ["0", "2", "4"]
+    assert [name for name, _ in drawing.tables[0].lines] == ["0", "2", "4"]
 
 
 def test_whole_numbers_on_an_axis_stay_whole() -> None:
@@ -126,7 +183,7 @@ def test_words_on_the_x_axis_stand_side_by_side() -> None:
 def test_bars_with_nothing_beside_them_are_wide_and_stand_over_their_names() -> None:
     drawing = draw(figure(x="method", kind="bars"), sweep(batches=(100,)), METHODS, "f")
     assert drawing is not None
-    bars = [e for e in elements(drawing.svg) if e.tag == "path" and re.search(r"\bf-s\d", e.attrib.get("class", ""))]
+    bars = bars_of(drawing.svg)
     spans = []
     for bar in bars:
         xs = [float(x) for x, _ in re.findall(r"([\d.]+) ([\d.]+)", bar.attrib["d"])]
@@ -151,8 +208,9 @@ def test_a_curve_is_thinned_and_keeps_its_ends() -> None:
     )
     drawing = draw(figure(x="epoch", y="loss"), result([], [curve]), METHODS, "f")
     assert drawing is not None
-    assert len(drawing.xs) == MOST_POINTS
-    assert (drawing.xs[0], drawing.xs[-1]) == (0.0, 999.0)
+    xs = [x for x, _ in drawing.lines[0].points]
+    assert len(xs) == MOST_POINTS
+    assert (xs[0], xs[-1]) == (0.0, 999.0)
 
 
 def test_missing_values_are_told_and_not_drawn_as_something() -> None:
@@ -259,14 +317,14 @@ def test_a_curve_over_another_axis_or_of_another_experiment_is_not_drawn() -> No
               Curve("other", "loss", "epoch", [5.0, 6.0], [9.0, 8.0], "plain")]  # fmt: skip
     drawing = draw(figure(x="epoch", y="loss"), result([], curves), METHODS, "f")
     assert drawing is not None
-    assert drawing.xs == [1.0, 2.0]
+    assert [x for x, _ in drawing.lines[0].points] == [1.0, 2.0]
 
 
 def test_measurements_of_another_experiment_are_not_drawn() -> None:
     rows = [*sweep().rows, Row("other", "ap", 1.0, "plain", {"batch": 5, "dataset": "otc"}, unit="%")]
     drawing = draw(figure(), result(rows), METHODS, "f")
     assert drawing is not None
-    assert drawing.xs == [50, 200, 800]
+    assert [x for x, _ in drawing.lines[0].points] == [50, 200, 800]
 
 
 def test_a_band_reaches_as_far_up_as_down() -> None:
@@ -306,3 +364,169 @@ def test_a_label_that_is_cut_says_so_and_titles_hold_no_control_characters() -> 
     drawn = inline_svg(empty, "f", "a\x07b", "c\x1bd")
     assert [e.text for e in elements(drawn)[1:3]] == ["a\N{REPLACEMENT CHARACTER}b", "c\N{REPLACEMENT CHARACTER}d"]
     assert 'd="M0.12 2"' in drawn
+
+
+def means(values: dict[object, float | None], unit: str = "", seeds: tuple[float, ...] = (0.0,)) -> Result:
+    return result([Row("sweep", "ap", None if v is None else v + seed, "plain", {"batch": x}, i, unit=unit,
+                       reason="failed" if v is None else None)
+                   for x, v in values.items() for i, seed in enumerate(seeds)])  # fmt: skip
+
+
+def drawn_lines(svg: str) -> list[ElementTree.Element]:
+    return [e for e in elements(svg) if e.tag == "path" and e.attrib.get("class") == "s-s1"]
+
+
+def test_a_line_breaks_where_a_value_is_missing() -> None:
+    whole, broken = (
+        draw(figure(), means({1: 1.0, 2: middle, 3: 1.0, 4: 2.0, 5: 1.0}), METHODS, "f") for middle in (2.0, None)
+    )
+    assert whole is not None
+    assert broken is not None
+    points = [len(re.findall("[ML]", line.attrib["d"])) for line in drawn_lines(broken.svg)]
+    assert (len(drawn_lines(whole.svg)), points) == (1, [1, 3])
+
+
+def test_where_a_series_was_not_run_only_a_hairline_passes_and_a_note_says_so() -> None:
+    rows = [*sweep(methods=["pres"]).rows, *means({50: 70.0, 800: 71.0}).rows]
+    drawing = draw(figure(), result(rows), METHODS, "f")
+    assert drawing is not None
+    widths = [float(line.attrib["stroke-width"]) for line in drawn_lines(drawing.svg)]
+    assert sorted(widths)[0] < 1 < sorted(widths)[-1]
+    assert drawing.notes == ["A hairline spans values at which a series was not run."]
+    runs = [line.attrib["d"] for line in drawn_lines(drawing.svg) if float(line.attrib["stroke-width"]) > 1]
+    assert [len(re.findall("[ML]", run)) for run in runs] == [1, 1]
+
+
+def test_missing_values_of_a_long_curve_break_it_though_it_is_thinned() -> None:
+    values: list[float | None] = [1.0] * 1000
+    values[487] = None
+    curve = Curve("sweep", "loss", "epoch", [float(e) for e in range(1000)], values, "plain")
+    drawing = draw(figure(x="epoch", y="loss"), result([], [curve]), METHODS, "f")
+    assert drawing is not None
+    assert len(drawn_lines(drawing.svg)) == 2
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "ends"), [("s", 0.1, 0), ("B", 1.0, 0), ("%", 99.0, 100), ("points", 0.1, None)]
+)
+@pytest.mark.parametrize("kind", ["line", "bars"])
+def test_no_interval_below_zero_seconds_or_above_a_hundred_percent(
+    kind: str, unit: str, value: float, ends: int | None
+) -> None:
+    wide = means({1: value, 2: value}, unit, (-0.9, 0.0, 0.9))
+    drawing = draw(figure(kind=kind, y_label="y"), wide, METHODS, "f")
+    assert drawing is not None
+    svg = elements(drawing.svg)
+    texts = [float((e.text or "").replace("\N{MINUS SIGN}", "-")) for e in svg
+             if e.tag == "text" and re.fullmatch("[\N{MINUS SIGN}0-9.]+", e.text or "")]  # fmt: skip
+    if ends is None:
+        assert min(texts) < 0
+    else:
+        assert min(texts) >= 0
+        assert max(texts) <= 100
+
+
+def test_bytes_are_in_one_unit_an_axis_and_so_is_the_table() -> None:
+    drawing = draw(figure(y_label="peak (bytes)"), means({1: 2.5e6, 2: 500.0}, "B"), METHODS, "f")
+    assert drawing is not None
+    assert drawing.y_label == "peak (MB)"
+    assert [cells[0].mean for _, cells in drawing.tables[0].lines if cells[0]] == [2.5, 0.0005]
+    along = figure(x="tensor_bytes", x_label="bytes of the tensor")
+    rows = [Row("sweep", "ap", 1.0, "plain", {"tensor_bytes": 4000 * i}) for i in (1, 2)]
+    drawing = draw(along, result(rows), METHODS, "f")
+    assert drawing is not None
+    assert drawing.x_label == "kB of the tensor"
+    assert [name for name, _ in drawing.tables[0].lines] == ["4", "8"]
+
+
+@pytest.mark.parametrize(("text", "unit", "label"), [
+    ("accuracy", "%", "accuracy (%)"), ("accuracy (%)", "%", "accuracy (%)"), ("gain", "points", "gain (points)"),
+    ("seconds (modelled)", "s", "seconds (modelled)"), ("steps", "s", "steps (s)"), ("loss of `f`", "", "loss of f"),
+    ("gain (%)", "points", "gain (points)"),
+])  # fmt: skip
+def test_an_axis_names_its_unit_once_and_tells_points_from_percent(text: str, unit: str, label: str) -> None:
+    assert axis_label(text, unit, unit) == label
+
+
+def card_with(claims: list[dict[str, object]], **figures: object) -> Card:
+    """A card whose claims report 80 % of the method `pres`."""
+    base = {"says": "s", "why": "w", "kind": "value", "experiment": "sweep", "metric": "ap", "target": 75.0,
+            "within": 1.0, "replicate": {"unit": "seed", "n": 3}, "value": "pres", "reported": "r"}  # fmt: skip
+    return Card(
+        title="t", authors="a", venue="v", idea="i", setting_of_paper="s",
+        methods=dict.fromkeys(METHODS, "baseline"),
+        reported={"r": Reported(value=76.0, unit="%", source="Table 1", known="second-hand")},
+        claims={f"c-{i}": Claim(**{**base, **claim}) for i, claim in enumerate(claims)},
+        figures=(figure(**figures),),
+    )  # fmt: skip
+
+
+def test_the_papers_number_is_drawn_where_the_figure_shows_what_it_is_about() -> None:
+    (drawing,) = draw_all(card_with([{"where": {"batch": 200}}]), [sweep()])
+    (mark,) = drawing.marks
+    assert (mark.series, mark.x, mark.value, mark.weak) == ("pres", 200, 76.0, "second-hand")
+    assert 's-s2"' in drawing.svg
+    (line,) = draw_all(card_with([{}]), [sweep()])[0].marks
+    assert line.x is None
+    assert "reported 76" in draw_all(card_with([{}]), [sweep()])[0].svg
+
+
+@pytest.mark.parametrize("claim", [
+    {"value": "pres - plain"}, {"metric": "auc"}, {"where": {"dataset": "other"}}, {"where": {"batch": 7}},
+    {"experiment": "other"}, {"value": "unknown"}, {"value": "pres.auc"},
+])  # fmt: skip
+def test_a_number_about_something_else_is_not_drawn(claim: dict[str, object]) -> None:
+    card = card_with([{}])
+    other = card.claims["c-0"].model_copy(update=claim)
+    (drawing,) = draw_all(card.model_copy(update={"claims": {"c-0": other}}), [sweep()])
+    assert drawing.marks == []
+
+
+def test_a_number_far_from_ours_is_told_and_does_not_flatten_the_picture() -> None:
+    card = card_with([{}])
+    far = {"r": card.reported["r"].model_copy(update={"value": 1.0})}
+    (drawing,) = draw_all(card.model_copy(update={"reported": far}), [sweep()])
+    assert drawing.marks == []
+    assert [note for note in drawing.notes if note.startswith("The reported 1")]
+
+
+def grid(sizes: tuple[int, ...] = (1, 2, 3)) -> Result:
+    return result([
+        Row("sweep", "ap", 10.0 * w + d + 0.1 * seed, method, {"width": w, "depth": d}, seed, unit="%")
+        for w in sizes for d in sizes for seed in (0, 1) for method in ("plain", "pres") if (w, d) != (2, 3)
+    ])  # fmt: skip
+
+
+def test_a_heatmap_has_a_panel_a_colour_bar_and_a_table_for_each_series() -> None:
+    of = figure(kind="heatmap", x="width", y="depth", colour="ap")
+    drawing = draw(of, grid(), METHODS, "f")
+    assert drawing is not None
+    texts = [e.text for e in elements(drawing.svg) if e.tag == "text"]
+    assert [text for text in texts if text in METHODS] == ["plain", "pres"]
+    assert texts.count("11.1") == 2  # readable in its cell
+    assert "depth (upwards); colour: ap (%)" in texts
+    assert [table.name for table in drawing.tables] == ["plain", "pres"]
+    lines = drawing.tables[0].lines
+    assert [name for name, _ in lines] == ["1", "2", "3"]
+    assert lines[1][1][2] is None
+    fills = {e.attrib["fill"] for e in elements(drawing.svg) if e.attrib.get("fill", "").startswith("#")}
+    assert len(fills) > 9
+    crowded = draw(of, grid(tuple(range(1, 12))), METHODS, "f")
+    assert crowded is not None
+    assert "11.1" not in [e.text for e in elements(crowded.svg)]
+
+
+def test_a_heatmap_is_validated_on_the_card() -> None:
+    with pytest.raises(ValidationError, match="`colour` is the metric of a figure of kind heatmap"):
+        figure(kind="heatmap", y="depth")
+    with pytest.raises(ValidationError, match="`colour` is the metric of a figure of kind heatmap"):
+        figure(colour="ap")
+    with pytest.raises(ValidationError, match="a heatmap has a cell for each x and y"):
+        figure(kind="heatmap", y="batch", colour="ap")
+
+
+def test_curves_that_coincide_are_told() -> None:
+    rows = [dataclasses.replace(row, value=1.0) for row in sweep().rows]
+    drawing = draw(figure(), result(rows), METHODS, "f")
+    assert drawing is not None
+    assert "plain and pres coincide." in drawing.notes
