@@ -36,6 +36,7 @@ class FigureTable:
 class Drawing:
     """A figure ready for the page: the picture, its key, and its numbers as tables."""
 
+    id: str
     figure: Figure
     profile: str
     x_label: str
@@ -148,7 +149,7 @@ def draw_found(found: Found, series: Series, prefix: str, marks: Sequence[Mark] 
                         [(x_text(x, x_size), [points.get(x) for points in by_x]) for x in xs])  # fmt: skip
     plot = Plot(figure, lines, xs, x_size, labels, unit, found.shared_x, marks)
     svg, shown = draw_plot(plot, prefix)
-    return Drawing(figure, found.result.profile, *labels, svg, lines, [table], _averaged(found),
+    return Drawing(prefix, figure, found.result.profile, *labels, svg, lines, [table], _averaged(found),
                    [*_notes(found.rows, lines), *shown.notes], shown.marks, unit)  # fmt: skip
 
 
@@ -187,8 +188,9 @@ def _draw_samples(found: Found, series: Series, prefix: str) -> Drawing:
     first = list(series.get("method", ())) if figure.by == "method" else []
     names = sorted(found.artifacts, key=lambda name: (first.index(name) if name in first else len(first), order(name)))
     panels = {_line_name(figure, name): samples_of(found.artifacts[name], figure.kind) for name in names}
-    return Drawing(figure, found.result.profile, figure.x_label, figure.y_label, draw_panels(figure, panels, prefix),
-                   [], [], [], [NOTES[figure.kind]], [], "")  # fmt: skip
+    svg = draw_panels(figure, panels, prefix)
+    return Drawing(prefix, figure, found.result.profile, figure.x_label, figure.y_label, svg, [], [], [],
+                   [NOTES[figure.kind]], [], "")  # fmt: skip
 
 
 def _draw_heatmap(found: Found, series: Series, prefix: str) -> Drawing:
@@ -218,7 +220,7 @@ def _draw_heatmap(found: Found, series: Series, prefix: str) -> Drawing:
     svg = draw_heatmap(figure, panels, (xs, ys), labels, prefix)
     line = Line(_ALL, "", 0, [(x, s) for panel in panels for (x, _), s in panel.cells.items()])
     averaged = [knob for knob in _averaged(found) if knob != figure.y]
-    return Drawing(figure, found.result.profile, labels[0], labels[2], svg, [], tables, averaged,
+    return Drawing(prefix, figure, found.result.profile, labels[0], labels[2], svg, [], tables, averaged,
                    _notes(found.rows, [line]), [], unit)  # fmt: skip
 
 

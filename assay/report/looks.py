@@ -12,7 +12,7 @@ from typing import Any
 COLOURS = 8  # s1 to s8 of the style sheet
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-HATCHES = ("", "////", "....", "xxxx")
+HATCHES = ("", "////", r"\\\\", "xxxx")
 # the same shapes for the key beside a picture, 10 units wide around the origin
 _MARKER_PATHS = (
     "M4,0A4,4 0 1 1 -4,0 4,4 0 1 1 4,0Z", "M-3.6,-3.6H3.6V3.6H-3.6Z", "M0,-4.4 4.4,3.8H-4.4Z",
@@ -21,7 +21,7 @@ _MARKER_PATHS = (
     "M-4.2,-2.1 -2.1,-4.2 0,-2.1 2.1,-4.2 4.2,-2.1 2.1,0 4.2,2.1 2.1,4.2 0,2.1 -2.1,4.2 -4.2,2.1 -2.1,0Z",
     "M0,-5 1.3,-1.7 4.8,-1.5 2.1,.7 3,4.1 0,2.2 -3,4.1 -2.1,.7 -4.8,-1.5 -1.3,-1.7Z",
 )  # fmt: skip
-_HATCH_PATHS = ("", "M-6,0 0,-6M-6,6 6,-6M0,6 6,0", "M-3,-3h.1M3,-3h.1M0,0h.1M-3,3h.1M3,3h.1",
+_HATCH_PATHS = ("", "M-6,0 0,-6M-6,6 6,-6M0,6 6,0", "M-6,0 0,6M-6,-6 6,6M0,-6 6,0",
                 "M-6,0 0,-6M-6,6 6,-6M0,6 6,0M-6,0 0,6M-6,-6 6,6M0,-6 6,0")  # fmt: skip
 
 

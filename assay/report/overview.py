@@ -13,6 +13,7 @@ from assay.report.tables import Table, measurement_tables
 from assay.report.view import ClaimView
 
 NEEDS_GPU = "needs a GPU"
+MOST_NAMES = 3  # of a paper's exports, on the first screen of its page
 
 
 def headlines(views: Iterable[ClaimView]) -> list[ClaimView]:
@@ -41,6 +42,20 @@ def exports(card: Card) -> list[str]:
         if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["__all__"]:
             return [str(name) for name in ast.literal_eval(node.value)]
     return []
+
+
+def commands(card: Card) -> list[tuple[str, str]]:
+    """How to use a paper, a line each with what it does: the import that its docstring shows, or its first exports."""
+    folder, slug, found = card.path.parent, card.slug, []
+    if names := exports(card):
+        files = [file for name in ("__init__", slug) if (file := folder / f"{name}.py").is_file()]
+        said = "\n".join(ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "" for file in files)
+        line = re.search(rf"^ *(from methods\.{slug} import [\w, ]+)", said, re.MULTILINE)
+        shown = line[1].strip() if line else f"from methods.{slug} import {', '.join(names[:MOST_NAMES])}"
+        found.append((shown, "in Python, from the checkout"))
+    if card.path.name and (folder / "__main__.py").is_file():
+        found.append((f"python -m methods.{slug}", "train it small, in seconds"))
+    return [*found, (f"assay run {slug}", "every experiment, small; --profile standard for real data")]
 
 
 def by_topic(cards: Iterable[Card]) -> dict[str, list[Card]]:

@@ -15,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from assay.card import PROFILES, SLUG, Card, Profile
 from assay.errors import RecordError
 from assay.record import Result, write_atomically
 from assay.report import looks, overview
 from assay.report import view as views_of
-from assay.report.figures import draw_all
+from assay.report.budgets import COLUMNS as BUDGET_COLUMNS
+from assay.report.budgets import Budget, budgets
+from assay.report.downloads import rows_csv, svg_file, verdict_files
+from assay.report.figures import Drawing, draw_all
 from assay.report.numbers import MINUS, byte_text, duration_text, number
 from assay.report.picture import mark_text
 from assay.report.tables import Summary, Table, measurement_tables, scalar_text
@@ -50,6 +53,7 @@ class Run:
 
     result: Result
     tables: list[Table]
+    budgets: list[Budget]
     provenance: list[tuple[str, str]]
     parameters: list[tuple[str, str]]
     versions: str
@@ -82,43 +86,52 @@ def write_site(
     views = claim_views(cards.values(), verdicts)
     data = overview.by_dataset(results, views)
     topics = overview.by_topic(cards.values())
-    written = {"index.html", "claims.html"}
-    write_atomically(out_dir / "index.html", pages.index(cards, results, views, topics, list(data)))
-    write_atomically(out_dir / "claims.html", pages.claims(cards, views))
+    written: set[str] = set()
+
+    def keep(files: Mapping[str, str]) -> None:
+        for name, text in files.items():
+            write_atomically(out_dir / name, text)
+            written.add(name)
+
+    keep({"index.html": pages.index(cards, results, views, topics, list(data)),
+          "claims.html": pages.claims(cards, views), **verdict_files("verdicts", verdicts)})  # fmt: skip
     for topic, members in topics.items():
-        written.add(f"topics/{overview.file_of(topic)}.html")
-        text = pages.topic(topic, members, views, data)
-        write_atomically(out_dir / "topics" / f"{overview.file_of(topic)}.html", text)
+        stem, slugs = f"topics/{overview.file_of(topic)}", {card.slug for card in members}
+        keep({f"{stem}.html": pages.topic(topic, members, views, data),
+              **verdict_files(stem, [verdict for verdict in verdicts if verdict.paper in slugs])})  # fmt: skip
     for name, papers in data.items():
+        shown = {(paper.card.slug, view.id, paper.profile) for paper in papers for view in paper.views}
         with guard(f"the page of {name}"):
-            write_atomically(
-                out_dir / "data" / f"{name}.html", pages.data(name, papers, (descriptions or {}).get(name, ""))
-            )
-            written.add(f"data/{name}.html")
+            text = pages.data(name, papers, (descriptions or {}).get(name, ""))
+            found = [verdict for verdict in verdicts if (verdict.paper, verdict.claim, verdict.profile) in shown]
+            keep({f"data/{name}.html": text, **verdict_files(f"data/{name}", found)})
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
         measured_on = [name for name, papers in data.items() if any(paper.card.slug == slug for paper in papers)]
         with guard(f"the page of {slug}"):
-            write_atomically(out_dir / "papers" / f"{slug}.html", pages.paper(card, own, runs, measured_on))
-            written.add(f"papers/{slug}.html")
+            drawings, stem = draw_all(card, runs), f"papers/{slug}"
+            keep({f"{stem}.html": pages.paper(card, own, runs, measured_on, drawings),
+                  **verdict_files(stem, [verdict for verdict in verdicts if verdict.paper == slug]),
+                  **{f"{stem}.{run.profile}.csv": rows_csv(run) for run in runs},
+                  **{f"{stem}.{each.id}.svg": svg_file(each.svg, pages.style) for each in drawings}})  # fmt: skip
         advance()
-    kept = {*written, *(f"papers/{slug}.html" for slug in cards)}
+    failed = {slug for slug in cards if f"papers/{slug}.html" not in written}  # what they had before is kept
     for folder in ("papers", "topics", "data"):
-        for path in (out_dir / folder).glob("*.html"):
-            if f"{folder}/{path.name}" not in kept:  # of what is gone
+        for path in (out_dir / folder).glob("*.*"):
+            if f"{folder}/{path.name}" not in written and path.name.partition(".")[0] not in failed:
                 path.unlink()
-    return len(written)
+    return sum(name.endswith(".html") for name in written)
 
 
 class _Pages:
     """The templates, with the style and the script that they carry."""
 
     def __init__(self, latest: str) -> None:
-        self._style = _compact_style(HERE / "static" / "site.css")
+        self.style = _compact_style(HERE / "static" / "site.css")
         self._templates = environment()
         self._templates.globals.update(
-            style=self._style, icon=_ICON, latest=latest, tones=views_of.TONES, weak_sources=views_of.WEAK_SOURCES,
+            style=self.style, icon=_ICON, latest=latest, tones=views_of.TONES, weak_sources=views_of.WEAK_SOURCES,
             profile_notes=views_of.PROFILE_NOTES, meanings=MEANINGS,
         )  # fmt: skip
 
@@ -137,8 +150,8 @@ class _Pages:
         words = {slug: overview.words_of([view for view in claims if view.card.slug == slug]) for slug in cards}
         script = _script("find.js")
         return self._templates.get_template("index.html").render(
-            policy=self._policy(script), script=script, home="", here="index", cards=cards, claims=claims, own=own,
-            topics=topics, headline=headline, words=words, data_names=data_names,
+            policy=self._policy(script), script=script, home="", here="index", stem="verdicts", cards=cards,
+            claims=claims, own=own, topics=topics, headline=headline, words=words, data_names=data_names,
             counts=counts, own_counts=views_of.counts(own),
             small_counts=small, small=sum(small.values()), shares=_shares(counts, small),
             tested=tested, expected=number(float(f"{expected_false(tested):.2g}")), false_rate=expected_false(1),
@@ -150,7 +163,8 @@ class _Pages:
         claims, own = views_of.apart(views)
         shown, script = {view.lead.profile for view in views}, _script("claims.js")
         return self._templates.get_template("all.html").render(
-            policy=self._policy(script), script=script, home="", here="claims", views=views, claims=claims, own=own,
+            policy=self._policy(script), script=script, home="", here="claims", stem="verdicts", views=views,
+            claims=claims, own=own,
             papers=_papers(sorted(cards.values(), key=lambda card: card.name.lower()), views),
             counts=views_of.counts(claims), own_counts=views_of.counts(own),
             profiles=[profile for profile in PROFILES if profile in shown],
@@ -163,8 +177,8 @@ class _Pages:
         slugs = {card.slug for card in members}
         names = [name for name, papers in data.items() if any(paper.card.slug in slugs for paper in papers)]
         return self._templates.get_template("topic.html").render(
-            policy=self._policy(None), home="../", here="topic", topic=topic, data_names=names,
-            papers=_papers(members, views_of.apart(views)[0]),
+            policy=self._policy(None), home="../", here="topic", stem=overview.file_of(topic), topic=topic,
+            data_names=names, papers=_papers(members, views_of.apart(views)[0]),
         )  # fmt: skip
 
     def data(self, name: str, papers: list[overview.OnData], description: str) -> str:
@@ -173,13 +187,17 @@ class _Pages:
             policy=self._policy(None),
             home="../",
             here="data",
+            stem=name,
             name=name,
             papers=papers,
             description=description,
             count=len({paper.card.slug for paper in papers}),
         )
 
-    def paper(self, card: Card, views: list[ClaimView], results: list[Result], measured_on: list[str]) -> str:
+    def paper(
+        self, card: Card, views: list[ClaimView], results: list[Result], measured_on: list[str],
+        drawings: list[Drawing],
+    ) -> str:  # fmt: skip
         """`results` largest profile first: figures are drawn from the first that holds their measurements."""
         runs = [_run(card, result) for result in results]
         ran = {result.profile for result in results}
@@ -190,10 +208,10 @@ class _Pages:
             if profile in ran or profile in card.setting_of_ours
         ]  # fmt: skip
         return self._templates.get_template("paper.html").render(
-            policy=self._policy(None), home="../", here="paper", card=card, views=views, apart=views_of.apart(views),
-            headlines=overview.headlines(views), exports=overview.exports(card), measured_on=measured_on,
-            runs=runs, ours=ours,
-            links=links_of(card), drawings=draw_all(card, results),
+            policy=self._policy(None), home="../", here="paper", stem=card.slug, card=card, views=views,
+            apart=views_of.apart(views), headlines=overview.headlines(views), commands=overview.commands(card),
+            measured_on=measured_on, runs=runs, ours=ours, budget_columns=BUDGET_COLUMNS,
+            links=links_of(card), drawings=drawings,
             failures=[(result, job) for result in results for job in result.failures()],
             idle=[(result, job) for result in results for job in result.jobs if job.status in ("untested", "missing")],
             commit=(results[0].provenance.get("commit") or "")[:12] if results else "",
@@ -204,7 +222,7 @@ class _Pages:
         """Nothing from anywhere; by their hashes, the one style and the one script that the page carries."""
         allowed = f"{_hash(script)}" if script is not None else "'none'"
         return (
-            f"default-src 'none'; style-src {_hash(self._style)}; script-src {allowed}; img-src data:; "
+            f"default-src 'none'; style-src {_hash(self.style)}; script-src {allowed}; img-src data:; "
             "base-uri 'none'; form-action 'none'"
         )
 
@@ -216,7 +234,7 @@ def environment() -> Environment:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     templates.filters.update(
-        number=number, q_value=q_value, sentence=sentence, look=looks.key, mark_text=mark_text,
+        number=number, q_value=q_value, sentence=sentence, coded=coded, look=looks.key, mark_text=mark_text,
         caption=caption_of, paragraphs=paragraphs, common_note=common_note, missing_reasons=missing_reasons,
         file_of=overview.file_of, why_untested=overview.why_untested,
     )  # fmt: skip
@@ -274,6 +292,7 @@ def _run(card: Card, result: Result) -> Run:
     return Run(
         result=result,
         tables=measurement_tables(result.rows, list(card.methods)),
+        budgets=budgets(result.rows, list(card.methods)),
         provenance=provenance_text(result),
         parameters=[(name, _parameters(result, name)) for name in sorted({*result.parameters, *result.replicates})],
         versions=", ".join(f"{name} {version}" for name, version in (result.provenance.get("versions") or {}).items()),
@@ -347,6 +366,11 @@ def sentence(text: str) -> str:
     """A reason as a sentence, with the signs of print for those of a keyboard."""
     text = re.sub(r"(?<![\w.)\]-])-(?=[\d.])", MINUS, text.strip().replace(">=", "≥").replace("<=", "≤"))
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".") if text else ""
+
+
+def coded(text: str) -> Markup:
+    """Text of a card or a reason, its `code` as code."""
+    return Markup(re.sub("`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def paragraphs(text: str) -> list[str]:

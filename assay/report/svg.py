@@ -66,7 +66,7 @@ def inline_svg(text: str, prefix: str, title: str, description: str) -> Markup:
     root.attrib = {"viewBox": root.attrib["viewBox"], **names}
     for index, (tag, content) in enumerate((("title", title), ("desc", description))):
         child = ElementTree.Element(tag, {"id": f"{prefix}-{tag}"})
-        child.text = printable(content)
+        child.text = printable(content.replace("`", ""))
         root.insert(index, child)
     return Markup(ElementTree.tostring(root, encoding="unicode"))
 

@@ -9,7 +9,7 @@ import pytest
 
 from assay.card import Card, Claim
 from assay.report import write_site
-from assay.report.overview import OnData, by_dataset, exports, headlines, squashed, why_untested, words_of
+from assay.report.overview import OnData, by_dataset, commands, exports, headlines, squashed, why_untested, words_of
 from assay.report.scoreboard import committed_views, results_readme
 from assay.report.view import ClaimView, claim_views
 from assay.verdict import Verdict, judge
@@ -167,6 +167,21 @@ def test_what_a_paper_exports_is_read_and_not_run(example: Example, tmp_path: Pa
     card: Card = example.cards["pres"].model_copy(update={"path": file.parent / "paper.yaml"})
     assert exports(card) == ["One", "Two"]
     assert exports(card.model_copy(update={"path": tmp_path / "none" / "paper.yaml"})) == []
+
+
+def test_a_paper_is_imported_as_its_docstring_says_and_run_as_its_folder_allows(
+    example: Example, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pres"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('__all__ = ["A", "B", "C", "D"]\n')
+    card: Card = example.cards["pres"].model_copy(update={"path": folder / "paper.yaml"})
+    assert [command for command, _ in commands(card)] == ["from methods.pres import A, B, C", "assay run pres"]
+    (folder / "pres.py").write_text('"""A method.\n\n    from methods.pres import D\n    D()\n"""\n')
+    (folder / "__main__.py").write_text("")
+    assert [command for command, _ in commands(card)] == [
+        "from methods.pres import D", "python -m methods.pres", "assay run pres",
+    ]  # fmt: skip
 
 
 def test_a_verdict_with_many_parts_says_how_many_are_not_shown(example: Example) -> None:
