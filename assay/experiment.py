@@ -49,6 +49,12 @@ class Experiment:
     timed: bool = False
     timeout: float = 600.0
     threads: int = 1
+    batch: int = 1
+
+    def batches(self, profile: str) -> list[tuple[int, ...]]:
+        """The replicates of each job: `batch` of them, and fewer in the last."""
+        seeds = range(self.replicates(profile))
+        return [tuple(seeds[first : first + self.batch]) for first in range(0, len(seeds), self.batch)]
 
     def replicates(self, profile: str) -> int:
         return int(self.profiles[profile].get("replicates", 1))
@@ -77,6 +83,7 @@ def experiment(
     timed: bool = False,
     timeout: float = 600.0,
     threads: int = 1,
+    batch: int = 1,
 ) -> Callable[[Callable[..., None]], Experiment]:
     """Declare an experiment. It runs in the profiles that are named.
 
@@ -88,7 +95,12 @@ def experiment(
         timed: a fresh interpreter for each replicate, alone on the machine; only such an experiment may race.
         timeout: seconds after which a job is ended.
         threads: threads of one job.
+        batch: replicates that one job holds, for networks that are trained together as one tensor. Their seeds are
+            `run.seeds`; what is recorded is one number for each of them, or one for all. The row of a seed must not
+            depend on the batch it is in, so each draws from a generator of its own. Not with `timed`.
     """
+    if type(batch) is not int or batch < 1 or (timed and batch > 1):
+        raise ValueError(f"batch is {batch!r}; it is a whole number of at least 1, and 1 where timed=True")
     profiles = {k: v for k, v in (("quick", quick), ("standard", standard), ("gpu", gpu)) if v is not None}
 
     def declare(function: Callable[..., None]) -> Experiment:
@@ -99,7 +111,7 @@ def experiment(
                 raise TypeError(f"{function.__name__}, profile {profile}: no parameter {sorted(unknown)[0]!r}")
             _check_parameters(f"{function.__name__}, profile {profile}", parameters)
         needs = (requires,) if isinstance(requires, str) else tuple(requires)
-        return Experiment(function.__name__, function, profiles, needs, timed, timeout, threads)
+        return Experiment(function.__name__, function, profiles, needs, timed, timeout, threads, batch)
 
     return declare
 
@@ -146,12 +158,15 @@ class MethodRows:
             for knob, value in setting.items()
         }
 
-    def __setitem__(self, metric: str, value: float) -> None:
+    def __setitem__(self, metric: str, value: float | Sequence[float]) -> None:
         self.record(metric, value)
 
-    def record(self, metric: str, value: float | None, *, unit: str = "", evidence: str = "measured",
+    def record(self, metric: str, value: float | Sequence[float] | None, *, unit: str = "", evidence: str = "measured",
                reason: str | None = None, repeat: int | None = None, rank: int | None = None) -> None:  # fmt: skip
         """One row. A value that is not finite is stored as missing, with the reason; None needs a reason.
+
+        In a job that holds a batch of replicates: a row for each, of as many values (a list, an array or a tensor), or
+        of one value that is that of all.
 
         Raises RecordError for what a file cannot hold, with the place: a list as value, half of a character in a text.
         """
@@ -161,28 +176,42 @@ class MethodRows:
             raise RecordError(f"{what} is None without a reason")
         if evidence not in EVIDENCE:
             raise RecordError(f"{what}, evidence is {evidence!r}; it is one of {', '.join(EVIDENCE)}")
-        self._run.rows.append(
-            finite_row(experiment=self._run.experiment, metric=metric, method=self.method, setting=self.setting,
-                       value=None if value is None else number(value, what), seed=self._run.seed,
-                       rank=index(rank, f"{what}, rank"), repeat=index(repeat, f"{what}, repeat"),
-                       unit=text(unit, f"{what}, unit"), evidence=evidence,
-                       reason=None if reason is None else text(reason, f"{what}, reason"))
-        )  # fmt: skip
+        for seed, one in zip(self._run.seeds, self._each(value, what), strict=True):
+            self._run.rows.append(
+                finite_row(experiment=self._run.experiment, metric=metric, method=self.method, setting=self.setting,
+                           value=None if one is None else number(one, what), seed=seed,
+                           rank=index(rank, f"{what}, rank"), repeat=index(repeat, f"{what}, repeat"),
+                           unit=text(unit, f"{what}, unit"), evidence=evidence,
+                           reason=None if reason is None else text(reason, f"{what}, reason"))
+            )  # fmt: skip
 
-    def curve(self, metric: str, *, x: Sequence[float], y: Sequence[float], x_name: str, unit: str = "") -> None:
+    def _each(self, value: Any, what: str) -> Sequence[Any]:
+        """What each replicate of the job has of this value."""
+        count = len(self._run.seeds)
+        if count == 1 or getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__") or isinstance(value, str):
+            return [value] * count
+        if len(value) != count:
+            raise RecordError(f"{what} has {len(value)} values for the {count} replicates of this job")
+        return list(value)
+
+    def curve(self, metric: str, *, x: Sequence[float], y: Sequence[Any], x_name: str, unit: str = "") -> None:
         """A metric along the run, such as validation accuracy by epoch. `x` and `y` have equal lengths.
 
-        A y that is not finite is stored as missing; x is finite.
+        A y that is not finite is stored as missing; x is finite. In a job that holds a batch of replicates each y is
+        a number for each of them.
         """
         what = f"{self._place}: curve {metric!r}"
         if len(x) != len(y):
             raise RecordError(f"{what} has {len(x)} x and {len(y)} y")
+        of_each = [self._each(value, f"{what}, y") for value in y]
         along = [float(scalar(number(value, f"{what}, x"), f"{what}, x")) for value in x]
-        points = [finite_row(experiment="", metric="", value=float(number(value, f"{what}, y"))).value for value in y]
         metric, x_name, unit = text(metric, what), text(x_name, f"{what}, x_name"), text(unit, f"{what}, unit")
-        self._run.curves.append(
-            Curve(self._run.experiment, metric, x_name, along, points, self.method, self.setting, self._run.seed, unit)
-        )
+        for place, seed in enumerate(self._run.seeds):
+            mine = [float(number(values[place], f"{what}, y")) for values in of_each]
+            points = [finite_row(experiment="", metric="", value=value).value for value in mine]
+            self._run.curves.append(
+                Curve(self._run.experiment, metric, x_name, along, points, self.method, self.setting, seed, unit)
+            )
 
 
 def _digest(content: bytes, identity: str) -> bytes:
@@ -201,7 +230,7 @@ def _intact(path: Path, identity: str) -> bytes | None:
 
 @dataclass
 class Run:
-    """The recorder that an experiment is given. One job: one experiment, data set and replicate."""
+    """The recorder that an experiment is given. One job: one experiment, data set, and replicate or batch of them."""
 
     experiment: str
     profile: str
@@ -216,6 +245,10 @@ class Run:
     rows: list[Row] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
+    seeds: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.seeds = self.seeds or (self.seed,)
 
     @property
     def device(self) -> Any:
@@ -228,13 +261,14 @@ class Run:
     def method(self, name: str, **setting: Scalar) -> Iterator[MethodRows]:
         """Rows for one method in one setting. Reseeds, so that the order of methods changes no result.
 
-        The wall time is kept as the diagnostic `wall_s`, never as a claim's time: use `race` for that.
+        The wall time is kept as the diagnostic `wall_s`, never as a claim's time: use `race` for that. Each of a batch
+        of replicates has an equal share of it.
         """
         seed_everything(self.seed)
         rows = self._rows_of(name, setting)
         start = time.perf_counter()
         yield rows
-        rows.record("wall_s", time.perf_counter() - start, unit="s")
+        rows.record("wall_s", (time.perf_counter() - start) / len(self.seeds), unit="s")
 
     def value(self, metric: str, value: float, unit: str = "", evidence: str = "counted", **setting: Scalar) -> None:
         """A number that belongs to no method: theory, counts, exponents."""
@@ -324,7 +358,7 @@ class Run:
 
         if self.cache is None:
             return build()
-        identity = "|".join((self.code, self.profile, str(self.dataset), str(self.seed), key))
+        identity = "|".join((self.code, self.profile, str(self.dataset), ",".join(map(str, self.seeds)), key))
         path = self.cache / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.pt"
         with locked(path.with_suffix(".lock")):
             content = _intact(path, identity)

@@ -1,6 +1,7 @@
 """Jobs: planned, fingerprinted, run in processes of their own, resumed, collected.
 
-A job is one experiment of a paper in one profile, on one data set, for one replicate. A finished job lives in
+A job is one experiment of a paper in one profile, on one data set, for one replicate or a batch of them; a result
+has a record for each replicate. A finished job lives in
 `.assay/jobs/<fingerprint>.json`, written atomically; running again runs only what is missing, so a killed run goes
 on where it was, and two runs at once do no job twice.
 """
@@ -18,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,10 +70,10 @@ def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
     if not chosen:
         raise JobError(f"{card.slug} has no experiment for profile {profile}")
     jobs = [
-        _job(root, card, e, profile, dataset, seed, code, made_by)
+        _job(root, card, e, profile, dataset, seeds, code, made_by)
         for e in chosen.values()
         for dataset in e.datasets(profile, names)
-        for seed in range(e.replicates(profile))
+        for seeds in e.batches(profile)
     ]
     return Plan(card, profile, chosen, jobs)
 
@@ -97,11 +98,11 @@ def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, dataset: str | None, seed: int,
-         code: Code, made_by: dict[str, Any]) -> Job:  # fmt: skip
+def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, dataset: str | None,
+         seeds: tuple[int, ...], code: Code, made_by: dict[str, Any]) -> Job:  # fmt: skip
     identity = {
         "ground": code.ground,
-        "job": [card.slug, experiment.name, profile, dataset, seed],
+        "job": [card.slug, experiment.name, profile, dataset, *seeds],
         "parameters": experiment.parameters(profile),
         "threads": experiment.threads,
     }
@@ -110,7 +111,7 @@ def _job(root: Path, card: Card, experiment: Experiment, profile: Profile, datas
         for claim_id, claim in card.claims.items()
         if experiment.name in {test.experiment for test in claim.tests()}
     }
-    return Job(root, card.slug, experiment.name, profile, dataset, seed, experiment.timed, experiment.timeout,
+    return Job(root, card.slug, experiment.name, profile, dataset, seeds, experiment.timed, experiment.timeout,
                experiment.threads, "cuda" if made_by["gpu"] else "cpu", _gpus(experiment, made_by["gpu"]), code,
                _digest(identity), claims, made_by)  # fmt: skip
 
@@ -208,16 +209,21 @@ def collect(plan: Plan) -> Result:
         },
         replicates={name: e.replicates(plan.profile) for name, e in plan.experiments.items()},
         claims=_claims_at_run(found),
-        jobs=[
-            got.record if got else missing_job(job.experiment, job.dataset, job.seed, job.fingerprint)
-            for job, got in zip(plan.jobs, outcomes, strict=True)
-        ],
+        jobs=[record for job, got in zip(plan.jobs, outcomes, strict=True) for record in _records(job, got)],
         rows=[row for got in found for row in got.rows],
         curves=[curve for got in found for curve in got.curves],
         artifacts=[artifact for got in found for artifact in got.artifacts],
     )
     save_result(result, result_path(root, plan.profile, plan.card.slug))
     return result
+
+
+def _records(job: Job, got: Outcome | None) -> list[JobRecord]:
+    """A record for each replicate of a job; those of a batch share its time."""
+    if got is None:
+        return [missing_job(job.experiment, job.dataset, seed, job.fingerprint) for seed in job.seeds]
+    share = round(got.record.duration_s / len(job.seeds), 3)
+    return [replace(got.record, seed=seed, duration_s=share) for seed in job.seeds]
 
 
 def _claims_at_run(found: list[Outcome]) -> dict[str, str]:

@@ -47,14 +47,14 @@ class Code:
 
 @dataclass(frozen=True)
 class Job:
-    """One experiment of a paper in one profile, on one data set, for one replicate."""
+    """One experiment of a paper in one profile, on one data set, for one replicate or a batch of them."""
 
     root: Path
     paper: str
     experiment: str
     profile: str
     dataset: str | None
-    seed: int
+    seeds: tuple[int, ...]
     timed: bool
     timeout: float
     threads: int
@@ -66,6 +66,11 @@ class Job:
     origin: dict[str, Any]
 
     @property
+    def seed(self) -> int:
+        """The first replicate."""
+        return self.seeds[0]
+
+    @property
     def path(self) -> Path:
         return self.root / STATE / "jobs" / f"{self.fingerprint}.json"
 
@@ -75,7 +80,8 @@ class Job:
         return replace(self, root=root, code=replace(self.code, files=files))
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.paper, self.experiment, self.dataset, f"#{self.seed}")))
+        replicates = f"#{self.seed}" if len(self.seeds) == 1 else f"#{self.seed}-{self.seeds[-1]}"
+        return " ".join(filter(None, (self.paper, self.experiment, self.dataset, replicates)))
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ def _run(job: Job) -> Outcome:
     start = time.perf_counter()
     cache, folder = job.root / STATE / "cache", job.root / "methods" / job.paper
     run = Run(job.experiment, job.profile, job.seed, job.dataset, job.device, job.timed, job.threads, cache,
-              job.code.ground, folder)  # fmt: skip
+              job.code.ground, folder, seeds=job.seeds)  # fmt: skip
     status: Status = "done"
     reason = trace = None
     try:

@@ -339,7 +339,9 @@ def node(name: str, cpus: int = 4, gpus: int = 0, machine: Any = HERE) -> Node:
 
 
 def job(*, timed: bool = False, threads: int = 1, gpus: int = 0) -> Job:
-    return Job(Path(), "toy", "toy", "quick", None, 0, timed, 1.0, threads, "cpu", gpus, Code((), "", ""), "", {}, {})
+    return Job(
+        Path(), "toy", "toy", "quick", None, (0,), timed, 1.0, threads, "cpu", gpus, Code((), "", ""), "", {}, {}
+    )
 
 
 def test_only_nodes_of_the_most_frequent_model_are_used_and_the_others_named() -> None:

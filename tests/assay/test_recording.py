@@ -168,8 +168,8 @@ def test_data_sets_are_a_list_of_names() -> None:
 
 
 def planned(root: Path, fingerprint: str = "f0", seed: int = 0) -> Job:
-    return Job(root, "toy", "sweep", "quick", "cora", seed, timed=False, timeout=1.0, threads=1, device="cpu", gpus=0,
-               code=Code((), "", ""), fingerprint=fingerprint, claims={"c": "h"}, origin={})  # fmt: skip
+    return Job(root, "toy", "sweep", "quick", "cora", (seed,), timed=False, timeout=1.0, threads=1, device="cpu",
+               gpus=0, code=Code((), "", ""), fingerprint=fingerprint, claims={"c": "h"}, origin={})  # fmt: skip
 
 
 def outcome(job: Job) -> Outcome:
