@@ -4,11 +4,11 @@ A field reference in code: each field of a test is here, and `Test.check` says w
 as the ten that come with a data set, are no replicates: a published mean over them is a statement about these splits,
 so the seed is repeated and each replicate is the mean over all splits,
 
-    replicate: {unit: seed, changes: init, n: 3}
-    over: {split: mean}
+    replicate: 3 seeds changing init
+    test: gprgnn - mlp >= 1, mean split
 
-where every row carries its `split` as a knob and every seed has a row on every split. `changes: split` with `n_test`
-and `n_train` is for claims about new splits.
+where every row carries its `split` as a knob and every seed has a row on every split. `changing split` with the numbers
+of what is tested and what is not is for claims about new splits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from assay.expression import Expression, ExpressionError, check_length, parse
 
-Kind = Literal["effect", "value", "equivalence", "trend", "rate"]
+Kind = Literal["effect", "value", "equivalence", "trend", "rate", "spread"]
 Evidence = Literal["measured", "counted", "simulated"]
 
 
@@ -39,7 +39,7 @@ REGIONS = {
     "margin": ("margin", "outside"),
 }
 REGION_OF = {"effect": ("bar",), "value": ("target",), "equivalence": ("margin",), "trend": ("bar", "target"),
-             "rate": ("bar",)}  # fmt: skip
+             "rate": ("bar",), "spread": ("bar",)}  # fmt: skip
 
 
 class Strict(BaseModel):
@@ -80,7 +80,7 @@ OverRule = Annotated[str, BeforeValidator(_read_over)]
 
 
 class Replicate(Strict):
-    """What is repeated, for intervals are only about that. The card may write just `exact`."""
+    """What is repeated, for intervals are only about that. A card writes it in words, as `_read_replicate` says."""
 
     unit: Literal["seed", "process", "parent", "exact"]
     changes: Literal["init", "split", "data"] | None = None
@@ -96,8 +96,27 @@ class Replicate(Strict):
         return self
 
 
+_REPLICATE = re.compile(
+    r"(?P<n>[1-9][0-9]{0,5}) (?P<unit>seed|process|parent)(?:e?s)?"
+    r"(?: changing (?P<changes>init|data|split)(?: (?P<n_test>[1-9][0-9]*) / (?P<n_train>[1-9][0-9]*))?)?"
+    r"(?: of (?P<pairs>[1-9][0-9]*) pairs)?"
+)
+REPLICATES = ("10 seeds changing init", "5 processes of 30 pairs", "6 seeds changing split 1000 / 1708", "exact")
+
+
 def _read_replicate(value: object) -> object:
-    return {"unit": "exact", "n": 1} if value == "exact" else value
+    """`6 seeds changing split 1000 / 1708`: so many of a data set are tested and not, which widens the interval."""
+    if isinstance(value, Replicate):
+        return value
+    if value == "exact":
+        return {"unit": "exact", "n": 1}
+    match = _REPLICATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"what is repeated is written as in {', '.join(map(repr, REPLICATES))}, not {value!r}")
+    return {name: found for name, found in match.groupdict().items() if found is not None}
+
+
+InWords = Annotated[Replicate, BeforeValidator(_read_replicate)]
 
 
 class Test(Strict):
@@ -113,7 +132,7 @@ class Test(Strict):
     value: str | None = None
     slope: str | None = None
     stat: Literal["mean", "median"] = "mean"
-    replicate: Annotated[Replicate, BeforeValidator(_read_replicate)] | None = None
+    replicate: Replicate | None = None
     over: dict[str, OverRule] = {}
     bar: BoundField | None = None
     direction: BoundField | None = None
@@ -160,9 +179,8 @@ class Test(Strict):
             raise ValueError(f"in '{'value' if self.value else 'slope'}': {error}") from error
         if self.metric is None and any(atom.metric is None for atom in atoms):
             raise ValueError("'metric' is missing")
-        if self.kind in ("trend", "rate") and (self.slope is None) != (self.kind == "rate"):
-            field = "slope" if self.kind == "trend" else "value"
-            raise ValueError(f"a claim of kind '{self.kind}' needs a '{field}'")
+        if (self.slope is None) == (self.kind == "trend"):
+            raise ValueError(f"a claim of kind '{self.kind}' needs a '{'slope' if self.kind == 'trend' else 'value'}'")
         self._check_region()
         self._check_that_nothing_is_ignored()
         self._check_order_of_thresholds()

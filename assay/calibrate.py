@@ -21,9 +21,9 @@ from scipy.stats import nct, t
 
 from assay.acceptance import Test
 from assay.expression import parse
+from assay.ratio import ratio_form
 from assay.verdict import claim, regions, stats
 from assay.verdict import rate as rates
-from assay.verdict.link import ratio_form
 from assay.verdict.outcome import Outcome
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, REPRODUCED
 

@@ -8,83 +8,25 @@ error names the file, the line and the field. Nothing here imports torch, so `as
 from __future__ import annotations
 
 import ast
-import hashlib
-import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from assay.acceptance import NAME, REGIONS, Bound, Replicate, Scalar, Strict, Test
-from assay.errors import CardError
+from assay.acceptance import NAME, Bound, Replicate, Scalar, Strict, Test
+from assay.claim import PROFILES, Claim, Head, Profile
+from assay.errors import AssayError, CardError
+from assay.line import read_each
 from assay.yaml_card import Lines, dotted, read_yaml
 
-__all__ = ["PROFILES", "SLUG", "Bound", "Card", "Claim", "Datasets", "Figure", "Profile", "Replicate", "Reported",
-           "Scalar", "Test", "declared_experiments", "find_cards", "load_card"]  # fmt: skip
+__all__ = ["PROFILES", "SLUG", "Bound", "Card", "Claim", "Datasets", "Figure", "Head", "Profile", "Replicate",
+           "Reported", "Scalar", "Test", "declared_experiments", "find_cards", "load_card"]  # fmt: skip
 
-Profile = Literal["quick", "standard", "gpu"]
-PROFILES: tuple[Profile, ...] = ("quick", "standard", "gpu")
-Of = Literal["paper", "ours"]
 Known = Literal["abstract", "paper", "official code", "second-hand", "from memory"]
 
 SLUG = re.compile(r"[a-z][a-z0-9_]*")
 _ID = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-
-
-class Claim(Test):
-    """A sentence of the paper made falsifiable; or a check of our own (`of: ours`), shown and counted apart."""
-
-    of: Of = "paper"
-    says: str
-    paper_says: str = ""
-    why: str
-    reported: str | None = None
-    profiles: tuple[Profile, ...] = PROFILES
-    rests_on: str = ""
-    untested: str | None = None
-    all: tuple[Test, ...] = ()
-
-    @model_validator(mode="after")
-    def _is_decidable(self) -> Self:
-        if self.untested is not None:
-            return self
-        for test in self.tests():
-            test.check()
-        for name in REGIONS if self.all else ():
-            if getattr(self, name) is not None and all(getattr(test, name) is None for test in self.tests()):
-                raise ValueError(f"every part has a region of its own, so '{name}' would be ignored; remove it")
-        return self
-
-    def tests(self) -> list[Test]:
-        """The tests of this claim, each with every field resolved; parts inherit what they do not set."""
-        own = {name: getattr(self, name) for name in Test.model_fields}
-        if not self.all:
-            return [Test.model_construct(**own)]
-        return [self._inherited(own, part) for part in self.all]
-
-    @staticmethod
-    def _inherited(own: dict[str, Any], part: Test) -> Test:
-        """A part over what it inherits: settings are added up, and one region replaces another whole."""
-        fields = {name: getattr(part, name) for name in part.model_fields_set}
-        for name in ("where", "over"):
-            if name in fields:
-                fields[name] = {**own[name], **fields[name]}
-        if {"value", "slope"} & fields.keys():
-            own = {**own, "value": None, "slope": None}
-        region = next((name for name in REGIONS if fields.get(name) is not None), None)
-        if region is not None and own[region] is None:
-            own = {**own, **dict.fromkeys(field for fields in REGIONS.values() for field in fields)}
-        return Test.model_construct(**{**own, **fields})
-
-    def hash(self) -> str:
-        """Of every field that decides the verdict: a bar moved after the run is seen by it."""
-        deciding = {
-            "tests": [test.model_dump(mode="json") for test in self.tests()],
-            "profiles": self.profiles,
-            "untested": self.untested,
-        }
-        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Reported(Strict):
@@ -99,11 +41,31 @@ class Reported(Strict):
     known: Known
     setting: str = ""
 
-    @model_validator(mode="after")
-    def _is_a_number_or_a_range(self) -> Self:
-        if (self.value is None) == (self.low is None and self.high is None):
-            raise ValueError("give 'value', or 'low' and/or 'high'")
-        return self
+
+_NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?"
+_REPORTED = re.compile(
+    rf"(?:(?P<low>{_NUMBER}) to (?P<high>{_NUMBER})|>= (?P<least>{_NUMBER})|<= (?P<most>{_NUMBER})"
+    rf"|(?P<value>{_NUMBER})(?: \+- (?P<std>{_NUMBER}))?)(?: (?P<unit>[^;]+))?;"
+    rf"(?P<source>[^;]+), (?P<known>{'|'.join(get_args(Known))})(?:;(?P<setting>.*))?",
+    re.DOTALL,
+)
+
+
+def _read_reported(value: object) -> object:
+    if isinstance(value, Reported):
+        return value
+    match = _REPORTED.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            "a reported number is written `84.4 +- 0.5 %; Table 2, paper; Cora, 100 runs`: the number (or `1 to 2`, "
+            f"`<= 3`, `>= 1`) with its unit; where it stands, and how it is known ({', '.join(get_args(Known))}); "
+            f"the setting. Not {value!r}"
+        )
+    found = {name: text.strip() for name, text in match.groupdict().items() if text is not None}
+    for name, other in (("least", "low"), ("most", "high")):
+        if name in found:
+            found[other] = found.pop(name)
+    return found
 
 
 class Figure(Strict):
@@ -178,8 +140,19 @@ class Card(Strict):
     setting_of_ours: dict[Profile, str] = Field(default_factory=dict)
     methods: dict[NAME, Literal["proposed", "baseline", "variant"]]
     datasets: Datasets = Datasets()
-    reported: dict[_ID, Reported] = Field(default_factory=dict)
+    reported: dict[_ID, Annotated[Reported, BeforeValidator(_read_reported)]] = Field(
+        default_factory=dict, description="numbers of the paper: `84.4 +- 0.5 %; Table 2, paper; Cora, 100 runs`"
+    )
+    heads: dict[NAME, Head] = Field(
+        default_factory=dict,
+        alias="experiments",
+        description="each experiment that a claim rests on, and what its tests share",
+    )
     claims: dict[_ID, Claim]
+    labels: dict[NAME, str] = Field(
+        default_factory=dict,
+        description="what axes call a metric or a knob: `{depth: layers, accuracy: test accuracy (%)}`",
+    )
     figures: tuple[Figure, ...] = ()
     search: dict[NAME, dict[NAME, tuple[Scalar, ...]]] = Field(default_factory=dict)
     slug: str = Field(default="", exclude=True)
@@ -193,6 +166,34 @@ class Card(Strict):
     def headlines(self) -> list[str]:
         """The claims that stand for the paper: those of `headline`, else the first that the paper makes."""
         return list(self.headline) or [i for i, claim in self.claims.items() if claim.of == "paper"][:1]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _axes_have_labels(cls, fields: Any) -> Any:
+        """An axis without a label of its own has that of its metric or knob."""
+        labels, figures = (fields.get(name) for name in ("labels", "figures")) if isinstance(fields, dict) else (0, 0)
+        if not isinstance(labels, dict) or not isinstance(figures, list):
+            return fields
+        found = []
+        for figure in figures:
+            names = [(axis, figure.get(axis)) for axis in "xy"] if isinstance(figure, dict) else []
+            known = {f"{axis}_label": labels[name] for axis, name in names if isinstance(name, str) and name in labels}
+            found.append({**known, **figure} if known else figure)
+        return {**fields, "figures": found}
+
+    @model_validator(mode="after")
+    def _claims_have_tests(self) -> Self:
+        for name, head in self.heads.items():
+            try:
+                read_each(head.each)
+            except (ValueError, AssayError) as error:
+                raise ValueError(f"experiments.{name}.each: {error}") from None
+        for claim_id, claim in self.claims.items():
+            try:
+                claim.resolve(self.heads)
+            except ValueError as error:
+                raise ValueError(f"claims.{claim_id}.{error}") from None
+        return self
 
     @model_validator(mode="after")
     def _headlines_are_claims_of_the_paper(self) -> Self:
@@ -218,12 +219,29 @@ class Card(Strict):
     @model_validator(mode="after")
     def _experiments_exist(self) -> Self:
         declared = self.experiments()
-        named = [(f"claims.{i}", test.experiment) for i, claim in self.claims.items() for test in claim.tests()]
-        named += [(f"figures.{i}", figure.experiment) for i, figure in enumerate(self.figures)]
+        named = [(f"experiments.{name}", name) for name in self.heads]
+        named += [(f"figures.{i}.experiment", figure.experiment) for i, figure in enumerate(self.figures)]
         for place, name in named:
-            if declared and name is not None and name not in declared:
-                there = ", ".join(declared)
-                raise ValueError(f"{place}.experiment: no experiment '{name}' in experiments.py (there are {there})")
+            if declared and name not in declared:
+                raise ValueError(f"{place}: no experiment '{name}' in experiments.py (there are {', '.join(declared)})")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        """What is said of an experiment, a metric or an axis is used by a test or a figure."""
+        tests = [test for claim in self.claims.values() for test in claim.tests() if test.experiment is not None]
+        for name, head in self.heads.items():
+            of_head = [test for test in tests if test.experiment == name]
+            if not of_head:
+                raise ValueError(f"experiments.{name}: no test is `from {name}`, so it would be ignored; remove it")
+            used = {test.metric for test in of_head} | {a.metric for test in of_head for a in test.expression().atoms()}
+            for metric in head.metrics:
+                if metric not in used:
+                    raise ValueError(f"experiments.{name}.metrics: no test is about '{metric}'; remove it")
+        axes = {axis for figure in self.figures for axis in (figure.x, figure.y)}
+        for name in self.labels:
+            if name not in axes:
+                raise ValueError(f"labels.{name}: no figure has it as x or y, so it would be ignored; remove it")
         return self
 
     @model_validator(mode="after")
@@ -276,7 +294,11 @@ def _explain(path: Path, lines: Lines, problem: Any) -> str:
     """One line a person can act on; pydantic's location is cut to the part that exists in the file."""
     location = tuple(part for part in problem["loc"] if not (isinstance(part, str) and "[" in part))
     message = re.sub(r"^(Value|Assertion) error, ", "", problem["msg"])
-    inline = re.match(r"((?:claims|methods|search|figures)\.[\w-]+(?:\.[a-z_]+)?): (.*)", message, re.DOTALL)
+    inline = re.match(
+        r"((?:claims|methods|search|figures|experiments|labels)\.[\w-]+(?:\.[a-z_]+)?(?:\.\d+)?): (.*)",
+        message,
+        re.DOTALL,
+    )
     if not location and inline:
         location, message = tuple(int(p) if p.isdigit() else p for p in inline[1].split(".")), inline[2]
     if problem["type"] == "extra_forbidden":

@@ -174,6 +174,14 @@ def parse_atom(text: str) -> Atom:
     return expression
 
 
+def parse_scalar(text: str) -> Scalar:
+    """Read the value of a knob and nothing else: `64`, `-0.5`, `true`, `bitcoin-otc`, `'a -> b'`."""
+    parser = _Parser(text)
+    value = parser.scalar()
+    parser.end()
+    return value
+
+
 def _is_sum(expression: Expression) -> bool:
     return isinstance(expression, Binary) and expression.operator in "+-"
 

@@ -29,18 +29,13 @@ setting_of_ours:
 methods: {$slug: proposed, constant: baseline}
 datasets: {}
 reported:
-  error-cut: {value: 2.0, unit: x, source: Table 1, known: from memory}
+  error-cut: 2 x; Table 1, from memory
+experiments:
+  fit: {metrics: {mse: ""}, replicate: 3 seeds changing data}
 claims:
   error-is-cut:
     says: The proposed method at least halves the squared error of the baseline.
-    kind: effect
-    experiment: fit
-    metric: mse
-    value: constant / $slug
-    over: {noise: mean}
-    unit: x
-    replicate: {unit: seed, changes: data, n: 3}
-    bar: ">= 2"
+    test: constant / $slug >= 2, mean noise, from fit
     why: the paper reports a cut by half
     reported: error-cut
 figures:

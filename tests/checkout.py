@@ -19,15 +19,12 @@ venue: Nowhere 2020
 idea: To test the harness.
 setting_of_paper: none
 methods: {good: proposed, bad: baseline}
+experiments:
+  toy: {metrics: {score: ""}, replicate: 3 seeds changing init}
 claims:
   good-is-better:
     says: good beats bad.
-    kind: effect
-    experiment: toy
-    metric: score
-    value: good - bad
-    replicate: {unit: seed, changes: init, n: 3}
-    bar: "> 0"
+    test: good - bad > 0, from toy
     why: a test
 """
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from assay.card import Reported, Test
+from assay.ratio import ratio_form
 from assay.report.numbers import estimate_text, number, with_unit
-from assay.verdict.link import ratio_form
 
 _EDGE = 3.0  # percent kept free at both ends, for the marks' own width
 _REACH = 3.0  # a reported number further away than this many spans is drawn as an arrow at the edge

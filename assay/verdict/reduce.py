@@ -14,9 +14,9 @@ import numpy as np
 from assay.acceptance import Test
 from assay.errors import AssayError
 from assay.expression import Expression
+from assay.ratio import RatioForm, ratio_form
 from assay.record import Result, Scalar
 from assay.verdict import stats
-from assay.verdict.link import RatioForm, ratio_form
 from assay.verdict.regions import UNTESTED
 from assay.verdict.rows import Cell, Measured, Undecided, measured, shown
 from assay.verdict.stats import VerdictError

@@ -5,25 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from assay.card import Card
+from assay.card import Card, Reported, Test
 from assay.record import JobRecord, Result, Row, finite_row
 from assay.verdict import Verdict, judge
 
 SEEDS = {"unit": "seed", "changes": "data"}
 PROCESSES = {"unit": "process"}
+OF_CLAIM = ("of", "says", "paper_says", "why", "reported", "profiles", "rests_on", "untested")
 EFFECT: dict[str, Any] = {"kind": "effect", "experiment": "e", "metric": "m", "replicate": SEEDS}
 
 
-def card_of(numbers: Mapping[str, Any] | None = None, /, **claim: Any) -> Card:
-    """A card with the reported numbers and one claim, `c`, which is an effect where nothing else is said."""
-    fields = {"says": "a beats b", "why": "a test", **EFFECT, **claim}
-    return Card.model_validate(
+def card_of(numbers: Mapping[str, Any] | None = None, /, **fields: Any) -> Card:
+    """A card with the reported numbers and one claim, `c`: its own fields, and those of its test or, with `all`, tests.
+
+    The fields of tests are those that a line comes to; every one is an effect where nothing else is said.
+    """
+    parts = fields.pop("all", [{}])
+    own = {name: fields.pop(name) for name in list(fields) if name in OF_CLAIM}
+    claim = {"says": "a beats b", "why": "a test", **own}
+    card = Card.model_validate(
         {
             "title": "A toy", "authors": "Nobody", "venue": "Nowhere 2020", "idea": "none",
             "setting_of_paper": "none", "methods": {"a": "proposed", "b": "baseline", "c": "variant"},
-            "reported": numbers or {}, "claims": {"c": fields}, "slug": "toy",
+            "experiments": {} if "untested" in own else {"e": {"metrics": {"m": ""}, "replicate": "3 seeds"}},
+            "reported": {name: Reported(**number) for name, number in (numbers or {}).items()},
+            "claims": {"c": claim if "untested" in own else {**claim, "test": "a > 0, from e"}}, "slug": "toy",
         }
     )  # fmt: skip
+    return card if "untested" in own else with_tests(card, "c", [{**EFFECT, **fields, **part} for part in parts])
+
+
+def with_tests(card: Card, claim_id: str, tests: Sequence[dict[str, Any]], **fields: Any) -> Card:
+    """The card with other tests in a claim, past what a line can say."""
+    claim = card.claims[claim_id].model_copy(update=fields)
+    exact = {"unit": "exact", "n": 1}
+    claim._tests = tuple(
+        Test.model_validate({**test, "replicate": exact} if test.get("replicate") == "exact" else test)
+        for test in tests
+    )
+    if claim.untested is None:
+        for test in claim.tests():
+            test.check()
+    return card.model_copy(update={"claims": {**card.claims, claim_id: claim}})
 
 
 def rows(method: str | None, values: Sequence[float], metric: str = "m", **row: Any) -> list[Row]:

@@ -47,7 +47,7 @@ def test_a_profile_without_experiments_is_refused(checkout: Checkout) -> None:
 
 
 def test_all_wrong_cards_are_reported_at_once(checkout: Checkout) -> None:
-    checkout.paper("one", TOY, CARD.replace("effect", "feeling"))
+    checkout.paper("one", TOY, CARD.replace("from toy", "feeling"))
     checkout.paper("two", TOY, CARD.replace("why: a test", "whi: a test"))
     done = checkout.assay("list")
     assert done.returncode == 2
@@ -86,12 +86,7 @@ OWN = """
   good-is-no-better:
     of: ours
     says: good is no better than bad.
-    kind: effect
-    experiment: toy
-    metric: score
-    value: bad - good
-    replicate: {unit: seed, changes: init, n: 3}
-    bar: "> 0"
+    test: bad - good > 0, from toy
     why: a test
 """
 
@@ -117,7 +112,7 @@ def test_a_bar_moved_after_the_run_shows_in_the_terminal(checkout: Checkout) -> 
     checkout.paper("toy", TOY)
     checkout.assay("run")
     assert "card changed" not in checkout.assay("verdicts").stdout
-    checkout.write("methods/toy/paper.yaml", CARD.replace('"> 0"', '"> 0.5"'))
+    checkout.write("methods/toy/paper.yaml", CARD.replace("> 0", "> 0.5"))
     for command in (("verdicts",), ("show", "toy")):
         assert "card changed since the run" in checkout.assay(*command).stdout
 

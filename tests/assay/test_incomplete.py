@@ -78,7 +78,7 @@ def test_exact_claims_and_slopes_are_incomplete_as_well() -> None:
     jobs = [job(0, dataset="x")]
     some = replace(result_of(counts, n=1, jobs=jobs), parameters={"e": {"datasets": ["x", "y"]}})
     for claim in ({"value": "a", "bar": "> 0", "over": {"s": "all", "dataset": "all"}},
-                  {"slope": "log a ~ log s", "bar": ">= 0", "over": {"dataset": "all"}}):  # fmt: skip
+                  {"kind": "trend", "slope": "log a ~ log s", "bar": ">= 0", "over": {"dataset": "all"}}):  # fmt: skip
         assert judged(some, replicate="exact", **claim).reason.startswith("incomplete: 1 of 2 jobs")
 
 

@@ -90,7 +90,11 @@ def test_nothing_is_wrong_with_two_good_papers(tmp_path: Path, assay: Assay, com
 @pytest.mark.parametrize(
     ("card", "experiments", "problem"),
     [
-        (CARD.replace("effect", "feeling"), EXPERIMENTS, r"methods/toy/paper.yaml:11: claims.good-is-better.kind:"),
+        (
+            CARD.replace("from toy", "feeling"),
+            EXPERIMENTS,
+            r"methods/toy/paper.yaml:13: claims.good-is-better.test: `feeling`",
+        ),
         ("{", EXPERIMENTS, "methods/toy/paper.yaml:2: not valid YAML"),
         ("- 1\n", EXPERIMENTS, "methods/toy/paper.yaml:1: a card is a mapping"),
         (CARD, "def toy(run:\n", "methods/toy/experiments.py:1: is no Python"),
@@ -133,7 +137,7 @@ def test_a_damaged_result_is_named_and_the_others_go_on(
 def test_a_claim_that_divides_by_zero_says_so_and_the_others_are_judged(
     tmp_path: Path, assay: Assay, command: tuple[str, ...]
 ) -> None:
-    paper(tmp_path, "toy", CARD.replace("value: good - bad", "value: 1 / (1 - 1) + good"))
+    paper(tmp_path, "toy", CARD.replace("good - bad", "1 / (1 - 1) + good"))
     code, shown, said = assay(*command)
     assert (code, said) == (0, "")
     the_good_paper_is_there(tmp_path, command, shown)

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from assay.expression import parse
+from assay.ratio import ratio_form
 from assay.verdict import (
     CONTRADICTED,
     DIRECTION_ONLY,
@@ -23,7 +24,6 @@ from assay.verdict import (
     judge,
     pitman_morgan,
 )
-from assay.verdict.link import ratio_form
 from tests.assay.claims import card_of, judged, result_of, rows, versus
 
 FIVE = [2.0, 2.4, 1.7, 2.2, 1.9]

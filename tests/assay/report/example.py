@@ -11,6 +11,7 @@ import yaml
 from assay.card import PROFILES, Card, Claim, Datasets, Figure, Reported, load_card
 from assay.record import Curve, JobRecord, Result, Row
 from assay.verdict import Verdict, judge
+from tests.assay.claims import with_tests
 
 PRES = """
 title: "PRES: Toward Scalable Memory-Based Dynamic Graph Neural Networks"
@@ -33,81 +34,43 @@ setting_of_ours:
 methods: {plain: baseline, pres: proposed, pres_s: variant, pres_v: variant}
 datasets: {quick: [movielens_100k], standard: [bitcoin_otc]}
 reported:
-  batch: {value: 0, unit: pp, source: abstract, known: abstract, setting: "batch 4x larger, all data sets"}
-  speed-up: {high: 3.4, unit: x, source: abstract, known: abstract}
+  batch: 0 pp; abstract, abstract; batch 4x larger, all data sets
+  speed-up: <= 3.4 x; abstract, abstract
+experiments:
+  batch_sweep: {metrics: {ap: pp}, replicate: 10 seeds changing init, each: on bitcoin_otc, profiles: [standard, gpu]}
+  race: {metrics: {time_s: s}, replicate: 5 processes of 30 pairs, each: on bitcoin_otc, profiles: [standard, gpu]}
+  probe: {metrics: {error: ""}, replicate: 5 seeds changing init, each: on bitcoin_otc, profiles: [standard]}
+  gradients: {metrics: {different: ""}, replicate: exact, profiles: [quick, standard]}
 claims:
   batch-4x-no-loss:
     says: With a batch four times larger, PRES keeps the accuracy that the plain model has at the base batch.
     paper_says: “enables MDGNNs to use up to 4 times larger temporal batch size without loss in accuracy”
-    kind: effect
-    experiment: batch_sweep
-    metric: ap
-    unit: pp
-    where: {dataset: bitcoin_otc}
-    replicate: {unit: seed, changes: init, n: 10}
+    each: from batch_sweep
+    test:
+      - pres[batch=4] - plain[batch=1] >= -0.5
+      - pres[batch=4] - plain[batch=4] > 0, core
     why: half a point is less than the spread between seeds in the paper's own tables
     reported: batch
     rests_on: The equations of the text; the released code detaches the coherence term, see the variant.
-    profiles: [standard, gpu]
-    all:
-      - {value: "pres[batch=4] - plain[batch=1]", bar: ">= -0.5"}
-      - {value: "pres[batch=4] - plain[batch=4]", bar: "> 0", core: true}
   speedup-3p4:
     says: An epoch with PRES at four times the batch is 2.5 times faster than the plain one at the base batch.
-    kind: effect
-    experiment: race
-    metric: time_s
-    unit: x
-    where: {dataset: bitcoin_otc}
-    value: "plain[batch=1] / pres[batch=4]"
-    replicate: {unit: process, n: 5, pairs: 30}
-    bar: ">= 2.5"
-    direction: "> 1.2"
+    test: plain[batch=1] / pres[batch=4] >= 2.5, direction > 1.2, from race
     why: the reported 3.4 is the best of several data sets; 2.5 would still change a reader's choice
     reported: speed-up
-    profiles: [standard, gpu]
   discontinuity:
     says: The plain model loses accuracy as the batch grows.
-    kind: trend
-    experiment: batch_sweep
-    metric: ap
-    where: {dataset: bitcoin_otc}
-    slope: "plain ~ rank batch"
-    replicate: {unit: seed, changes: init, n: 10}
-    bar: "< 0"
+    test: slope(plain ~ rank batch) < 0, no unit, from batch_sweep
     why: any fall supports the paper's theory
-    profiles: [standard, gpu]
   prediction-error:
     says: Predicting the memory brings it closer to the memory of event-by-event processing.
-    kind: effect
-    experiment: probe
-    metric: error
-    where: {dataset: bitcoin_otc, batch: 4}
-    value: "plain - pres"
-    replicate: {unit: seed, changes: init, n: 5}
-    bar: ">= 0.02"
+    test: plain - pres >= 0.02, batch 4, from probe
     why: smaller differences are invisible in accuracy
-    profiles: [standard]
   released-code-equivalence:
     says: The coherence term of the released code changes no gradient at all.
-    kind: value
-    experiment: gradients
-    metric: different
-    value: "value"
-    target: 0
-    within: 0
-    replicate: exact
-    evidence: counted
+    test: value = 0, from gradients
     why: a detached term has no gradient, whatever the data
-    profiles: [quick, standard]
   wall-gpu:
     says: On the data of the paper, one GPU trains PRES three times faster at equal accuracy.
-    kind: effect
-    experiment: race
-    metric: time_s
-    value: "plain[batch=1] / pres[batch=4]"
-    replicate: {unit: process, n: 5, pairs: 30}
-    bar: ">= 3"
     why: the paper's own number, less the spread of its plot
     untested: needs the paper's data on a GPU; none of it is in the offline mirror
 figures:
@@ -130,42 +93,23 @@ setting_of_ours: {quick: "generated graphs of 1,000 nodes; depths 2 to 32"}
 methods: {dagnn: proposed, gcn: baseline, appnp: baseline}
 datasets: {quick: [csbm], standard: [cora]}
 reported:
-  gap: {value: 62.0, std: 1.1, unit: pp, source: Table 3, known: from memory}
-  accuracy: {value: 84.4, std: 0.5, unit: "%", source: Table 3, known: second-hand}
+  gap: 62 +- 1.1 pp; Table 3, from memory
+  accuracy: 84.4 +- 0.5 %; Table 3, second-hand
+experiments:
+  depth_sweep: {metrics: {accuracy: pp}, replicate: 3 seeds changing init}
 claims:
   depth-holds:
     says: Decoupled propagation keeps accuracy at depth 32, where a coupled GCN collapses.
-    kind: effect
-    experiment: depth_sweep
-    metric: accuracy
-    unit: pp
-    where: {depth: 32}
-    value: dagnn - gcn
-    replicate: {unit: seed, changes: init, n: 3}
-    bar: ">= 30"
+    test: dagnn - gcn >= 30, depth 32, from depth_sweep
     why: half of the reported gap; less would change no reader's choice
     reported: gap
   appnp-equal:
     says: At its best depth the method is no better than APPNP.
-    kind: equivalence
-    experiment: depth_sweep
-    metric: accuracy
-    unit: pp
-    where: {depth: 2}
-    value: dagnn - appnp
-    margin: 1.5
-    replicate: {unit: seed, changes: init, n: 3}
+    test: "|dagnn - appnp| <= 1.5, depth 2, from depth_sweep"
     why: a difference below a point and a half is lost between splits
   shallow-wins:
     says: Depth pays at two layers already.
-    kind: effect
-    experiment: depth_sweep
-    metric: accuracy
-    unit: pp
-    where: {depth: 2}
-    value: dagnn - gcn
-    replicate: {unit: seed, changes: init, n: 3}
-    bar: ">= 2"
+    test: dagnn - gcn >= 2, depth 2, from depth_sweep
     why: the smallest gain that the paper calls an improvement
 figures:
   - {title: Accuracy against depth, experiment: depth_sweep, x: depth, y: accuracy, log_x: true}
@@ -286,9 +230,9 @@ def make_example(folder: Path) -> Example:
 def with_simulation(example: Example) -> Example:
     """The example, its memory errors simulated instead of measured."""
     card, result = example.cards["pres"], example.results["pres", "standard"]
-    claim = card.claims["prediction-error"].model_copy(update={"evidence": "simulated"})
+    test = card.claims["prediction-error"].tests()[0].model_dump() | {"evidence": "simulated"}
     rows = [replace(row, evidence="simulated") if row.experiment == "probe" else row for row in result.rows]
-    cards = {**example.cards, "pres": card.model_copy(update={"claims": {**card.claims, "prediction-error": claim}})}
+    cards = {**example.cards, "pres": with_tests(card, "prediction-error", [test])}
     results = {**example.results, ("pres", "standard"): replace(result, rows=rows)}
     return Example(cards, results, judged(cards, results))
 
@@ -309,9 +253,8 @@ def with_own_checks(example: Example) -> Example:
         own = {name: cards[slug].claims[name].model_copy(update={"of": "ours"}) for name in names}
         moved = cards[slug].model_copy(update={"claims": {**cards[slug].claims, **own}})
         cards[slug] = moved
-    speed = cards["pres"].claims["speedup-3p4"]
-    eased = speed.model_copy(update={"bar": speed.bar.model_copy(update={"threshold": 1.5})})  # type: ignore[union-attr]
-    cards["pres"] = cards["pres"].model_copy(update={"claims": {**cards["pres"].claims, "speedup-3p4": eased}})
+    speed = cards["pres"].claims["speedup-3p4"].tests()[0].model_dump()
+    cards["pres"] = with_tests(cards["pres"], "speedup-3p4", [{**speed, "bar": ">= 1.5"}])
     return Example(cards, example.results, judged(cards, example.results))
 
 
@@ -326,11 +269,9 @@ def hostile() -> Example:
     reported = Reported.model_construct(
         value=3.0, low=None, high=None, std=None, unit=bad, source=bad, known=bad, setting=bad
     )
-    claim = Claim(
-        says=bad, paper_says=bad, why=bad, rests_on=bad, kind="effect", experiment="e", metric="m", unit=bad,
-        where={"data": bad}, value="good / bad", bar=">= 2", replicate={"unit": "seed", "n": 3},
-    )  # fmt: skip
-    parts = claim.model_copy(update={"all": (claim, claim)})
+    claim = Claim(says=bad, paper_says=bad, why=bad, rests_on=bad)
+    test = {"kind": "effect", "experiment": "e", "metric": "m", "unit": bad, "where": {"data": bad},
+            "value": "good / bad", "bar": ">= 2", "replicate": {"unit": "seed", "n": 3}}  # fmt: skip
     figures = tuple(
         Figure.model_construct(title=bad, experiment=bad, x=bad, y=bad, by=by, where={"data": bad}, kind=kind,
                                log_x=False, log_y=False, x_label=label, y_label=label)
@@ -341,8 +282,9 @@ def hostile() -> Example:
         url="javascript:window.owned=1", code="javascript:window.owned=1",
         idea=bad, setting_of_paper=bad, setting_of_ours=dict.fromkeys(PROFILES, bad), methods={bad: bad, "b": bad},
         datasets=Datasets.model_construct(quick=(bad,), standard=(bad,), gpu=(bad,)), reported={bad: reported},
-        claims={bad: claim.model_copy(update={"reported": bad}), f"{bad} ": parts}, figures=figures, slug="hostile",
+        claims={bad: claim.model_copy(update={"reported": bad}), f"{bad} ": claim}, figures=figures, slug="hostile",
     )  # fmt: skip
+    card = with_tests(with_tests(card, bad, [test]), f"{bad} ", [test, test])
     rows = [
         Row(bad, bad, value, method, {"data": bad, bad: bad, "knob": knob}, seed, unit=bad, evidence=bad, reason=bad)
         for method in (bad, "b", None) for knob in (bad, 1) for seed, value in enumerate((1.0, 2.0, None))
@@ -374,7 +316,7 @@ def many(folder: Path, papers: int, claims: int) -> Example:
     """As many papers as there will be, each with all that a page can hold."""
     small = yaml.safe_load(DAGNN)
     first = small["claims"]["depth-holds"]
-    small["claims"] = {f"claim-{i}": {**first, "bar": f">= {5 * i}"} for i in range(claims)}
+    small["claims"] = {f"claim-{i}": {**first, "test": first["test"].replace("30", f"{5 * i}")} for i in range(claims)}
     rng = np.random.default_rng(1)
     slugs = [f"paper_{i}" for i in range(papers)]
     cards = {slug: card_of(folder, slug, yaml.safe_dump({**small, "title": f"Paper {slug}"})) for slug in slugs}

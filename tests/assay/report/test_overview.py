@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from assay.card import Card, Claim
+from assay.card import Card
 from assay.report import write_site
 from assay.report.overview import OnData, by_dataset, commands, exports, headlines, squashed, why_untested, words_of
 from assay.report.scoreboard import committed_views, results_readme
 from assay.report.view import ClaimView, claim_views
 from assay.verdict import Verdict, judge
+from tests.assay.claims import with_tests
 from tests.assay.report.example import Example, with_own_checks
 
 
@@ -20,11 +22,14 @@ def views_of(example: Example) -> list[ClaimView]:
     return claim_views(example.cards.values(), example.verdicts)
 
 
-def with_claim(example: Example, slug: str, name: str, **fields: object) -> Example:
+def with_claim(example: Example, slug: str, name: str, times: int = 1, **fields: object) -> Example:
     """The example, one claim of it being another."""
     card = example.cards[slug]
-    claim = Claim.model_validate({**card.claims[name].model_dump(exclude_unset=True), **fields})
-    cards = {**example.cards, slug: card.model_copy(update={"claims": {**card.claims, name: claim}})}
+    of_claim = {key: fields.pop(key) for key in ("untested", "given_profiles", "reported") if key in fields}
+    tests: list[dict[str, Any]] = [
+        {**test.model_dump(exclude_unset=True), **fields} for test in card.claims[name].tests()
+    ]
+    cards = {**example.cards, slug: with_tests(card, name, tests * times, **of_claim)}
     verdicts = [v for v in example.verdicts if (v.paper, v.claim) != (slug, name)]
     verdicts += [judge(cards[slug], name, result, profile) for (paper, profile), result in example.results.items()
                  if paper == slug]  # fmt: skip
@@ -56,7 +61,10 @@ def test_a_verdict_of_another_profile_stands_on_no_data_set_that_this_profile_di
     assert on(everywhere, "movielens_100k") == []
     smaller = replace(everywhere, verdicts=[v for v in everywhere.verdicts if v.profile == "quick"])
     card = smaller.cards["pres"]
-    quick = {**card.claims, "discontinuity": card.claims["discontinuity"].model_copy(update={"profiles": ("quick",)})}
+    quick = {
+        **card.claims,
+        "discontinuity": card.claims["discontinuity"].model_copy(update={"given_profiles": ("quick",)}),
+    }
     smaller = replace(smaller, cards={**smaller.cards, "pres": card.model_copy(update={"claims": quick})})
     (shown,) = on(smaller, "movielens_100k")
     assert ([view.id for view in shown.views], shown.profile) == (["discontinuity"], "quick")
@@ -146,7 +154,7 @@ def test_without_a_headline_the_first_claim_of_the_paper_stands_for_it(example: 
     ],
 )
 def test_why_a_claim_is_untested_fits_a_cell(example: Example, reason: str, shown: str) -> None:
-    found = with_claim(example, "pres", "wall-gpu", untested=reason, profiles=("gpu",))
+    found = with_claim(example, "pres", "wall-gpu", untested=reason, given_profiles=("gpu",))
     view = next(view for view in views_of(found) if view.id == "wall-gpu")
     assert why_untested(view) == shown
     assert why_untested(next(view for view in views_of(found) if view.id == "speedup-3p4")) == ""
@@ -188,7 +196,6 @@ def test_a_verdict_with_many_parts_says_how_many_are_not_shown(example: Example)
     part = {"verdict": "reproduced", "core": False, "reason": "", "estimate": 1.0, "interval": None, "unit": "x"}
     verdict = Verdict("pres", "batch-4x-no-loss", "effect", "", "reproduced", "", "standard", device="CPU",
                       parts=[part] * 5)  # fmt: skip
-    parts = [{"value": "pres[batch=4] - plain[batch=1]", "bar": ">= -0.5"}] * 5
-    found = with_claim(example, "pres", "batch-4x-no-loss", all=parts)
+    found = with_claim(example, "pres", "batch-4x-no-loss", times=3)
     text = results_readme(committed_views({"pres": found.cards["pres"]}, [verdict]))
     assert "; and 2 more |" in text

@@ -138,7 +138,7 @@ def test_the_block_shows_the_headlines_of_each_paper_alone(tmp_path: Path) -> No
 
 def test_a_headline_that_needs_a_gpu_says_so(example: Example) -> None:
     card = example.cards["pres"]
-    gpu = card.claims["speedup-3p4"].model_copy(update={"profiles": ("gpu",)})
+    gpu = card.claims["speedup-3p4"].model_copy(update={"given_profiles": ("gpu",)})
     card = card.model_copy(
         update={"claims": {**card.claims, "speedup-3p4": gpu}, "headline": ("speedup-3p4", "wall-gpu")}
     )

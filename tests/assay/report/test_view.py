@@ -8,6 +8,7 @@ import pytest
 
 from assay.report.view import ClaimView, apart, claim_views, counts, judged_by_interval, reported_text
 from assay.verdict import VERDICTS, Verdict, bh
+from tests.assay.claims import with_tests
 from tests.assay.report.example import Example, with_own_checks, with_simulation
 
 
@@ -87,7 +88,8 @@ def test_parts_that_were_never_judged_still_show_their_bars(example: Example) ->
 def test_a_conjunction_that_could_not_be_judged_and_one_of_a_single_part_are_shown(example: Example) -> None:
     card = example.cards["pres"]
     claim = card.claims["batch-4x-no-loss"]
-    card = card.model_copy(update={"claims": {"two": claim, "one": claim.model_copy(update={"all": claim.all[:1]})}})
+    card = card.model_copy(update={"claims": {"two": claim, "one": claim}})
+    card = with_tests(card, "one", [claim.tests()[0].model_dump()])
     found = [
         verdict("untested", "standard", claim="two", reason="needs 4 ranks"),
         verdict("reproduced", "standard", claim="one", estimate=0.1, interval=(-0.2, 0.4), unit="pp"),
