@@ -22,6 +22,7 @@ from assay.report.figures import MOST_POINTS, axis_label, draw, draw_all, draw_f
 from assay.report.samples import MOST_POINTS as MOST_SCATTERED
 from assay.report.samples import SIDE
 from assay.report.svg import inline_svg, printable, short_label
+from tests.assay.claims import with_tests
 
 METHODS = ["plain", "pres", "pres_s"]
 
@@ -450,15 +451,19 @@ def test_an_axis_names_its_unit_once_and_tells_points_from_percent(text: str, un
 
 def card_with(claims: list[dict[str, object]], **figures: object) -> Card:
     """A card whose claims report 80 % of the method `pres`."""
-    base = {"says": "s", "why": "w", "kind": "value", "experiment": "sweep", "metric": "ap", "target": 75.0,
-            "within": 1.0, "replicate": {"unit": "seed", "n": 3}, "value": "pres", "reported": "r"}  # fmt: skip
-    return Card(
+    base = {"kind": "value", "experiment": "sweep", "metric": "ap", "target": 75.0, "within": 1.0,
+            "replicate": {"unit": "seed", "n": 3}, "value": "pres"}  # fmt: skip
+    names = [f"c-{i}" for i in range(len(claims))]
+    card = Card(
         title="t", authors="a", venue="v", idea="i", setting_of_paper="s",
         methods=dict.fromkeys(METHODS, "baseline"),
         reported={"r": Reported(value=76.0, unit="%", source="Table 1", known="second-hand")},
-        claims={f"c-{i}": Claim(**{**base, **claim}) for i, claim in enumerate(claims)},
+        claims={name: Claim(says="s", why="w", reported="r", untested="not yet") for name in names},
         figures=(figure(**figures),),
     )  # fmt: skip
+    for name, claim in zip(names, claims, strict=True):
+        card = with_tests(card, name, [{**base, **claim}], untested=None)
+    return card
 
 
 def test_the_papers_number_is_drawn_where_the_figure_shows_what_it_is_about() -> None:
@@ -476,9 +481,7 @@ def test_the_papers_number_is_drawn_where_the_figure_shows_what_it_is_about() ->
     {"experiment": "other"}, {"value": "unknown"}, {"value": "pres.auc"},
 ])  # fmt: skip
 def test_a_number_about_something_else_is_not_drawn(claim: dict[str, object]) -> None:
-    card = card_with([{}])
-    other = card.claims["c-0"].model_copy(update=claim)
-    (drawing,) = draw_all(card.model_copy(update={"claims": {"c-0": other}}), [sweep()])
+    (drawing,) = draw_all(card_with([claim]), [sweep()])
     assert drawing.marks == []
 
 
