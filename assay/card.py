@@ -7,7 +7,6 @@ error names the file, the line and the field. Nothing here imports torch, so `as
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -16,12 +15,13 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from assay.acceptance import NAME, Bound, Replicate, Scalar, Strict, Test
 from assay.claim import PROFILES, Claim, Head, Profile
-from assay.errors import AssayError, CardError
+from assay.closure import declared_experiments
+from assay.errors import AssayError, CardError, JobError
 from assay.line import read_each
 from assay.yaml_card import Lines, dotted, read_yaml
 
 __all__ = ["PROFILES", "SLUG", "Bound", "Card", "Claim", "Datasets", "Figure", "Head", "Profile", "Replicate",
-           "Reported", "Scalar", "Test", "declared_experiments", "find_cards", "load_card"]  # fmt: skip
+           "Reported", "Scalar", "Test", "find_cards", "load_card"]  # fmt: skip
 
 Known = Literal["abstract", "paper", "official code", "second-hand", "from memory"]
 
@@ -210,11 +210,11 @@ class Card(Strict):
         if not self.path.name or not file.is_file():  # a card made in memory has no folder
             return []
         try:
-            return declared_experiments(file.read_text(encoding="utf-8"))
-        except SyntaxError as error:
-            raise CardError(f"{file}:{error.lineno or 1}: is no Python: {error.msg}") from error
-        except (OSError, ValueError) as error:  # a null byte, or no UTF-8
-            raise CardError(f"{file}: cannot be read: {error}") from error
+            return list(declared_experiments(file.parents[2], file))
+        except (OSError, JobError) as error:
+            raise CardError(
+                str(error) if isinstance(error, JobError) else f"{file}: cannot be read: {error}"
+            ) from error
 
     @model_validator(mode="after")
     def _experiments_exist(self) -> Self:
@@ -266,16 +266,6 @@ class Card(Strict):
                         f"(there are {', '.join(sorted(self.methods))})"
                     )
         return self
-
-
-def declared_experiments(source: str) -> list[str]:
-    """Names of the functions that `@experiment(...)` decorates, in the order of the file."""
-    return [
-        node.name
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef)
-        and any(isinstance(d, ast.Call) and getattr(d.func, "id", "") == "experiment" for d in node.decorator_list)
-    ]
 
 
 def load_card(path: Path) -> Card:

@@ -18,7 +18,7 @@ import typer
 from assay import ROOT, problems
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
 from assay.errors import AssayError, CardError, JobError
-from assay.judging import UNJUDGED, judge_all, result_of
+from assay.judging import UNJUDGED, judge_all, result_of, unfinished
 from assay.problems import known
 from assay.record import Result, result_path
 from assay.terminal import (
@@ -157,12 +157,10 @@ def verdicts(
 ) -> None:
     """Judge the claims by what has been measured."""
     cards = _cards(slugs)
-    found = judge_all(cards, profile)
     if summary:
-        from assay.report.view import claim_views
-
-        print_summary(profile, found, claim_views(cards.values(), [v for p in PROFILES for v in judge_all(cards, p)]))
+        _print_summary(cards, profile)
         return
+    found = judge_all(cards, profile)
     if metrics:
         from assay.metrics import write_metrics
 
@@ -179,7 +177,7 @@ def verdicts(
 @app.command()
 def report() -> None:
     """Write the site."""
-    from assay.report import write_site
+    from assay.report.site import write_site
 
     cards = _cards()
     results = {(slug, p): result for slug in cards for p in PROFILES if (result := result_of(p, slug))}
@@ -292,18 +290,24 @@ def doctor(calibrate: Annotated[bool, typer.Option("--calibrate", help="Simulate
 
 
 @app.command()
-def check(slugs: Slugs = None, profile: ProfileOption = "quick") -> None:
+def check(
+    slugs: Slugs = None,
+    profile: ProfileOption = "quick",
+    summary: Annotated[bool, typer.Option("--summary", help="Print the summary of `assay verdicts` first.")] = False,
+) -> None:
     """Exit 1 if dvc.yaml is stale or a job of this profile failed or never ran; 2 if a card or a result is damaged."""
     cards = _cards(slugs)
+    if summary:
+        _print_summary(cards, profile)
     if not slugs:
         with problems.named("pipelines"):
             pipeline(check=True)
     broken = 0
     for slug, card in cards.items():
-        result = result_of(profile, slug)
-        if result is None and result_path(ROOT, profile, slug).exists():
+        jobs = unfinished(card, profile)
+        if jobs is None and result_path(ROOT, profile, slug).exists():
             continue  # damaged, and named
-        if result is None:
+        if jobs is None:
             say(err, f"{slug}: no result in profile {profile}; run `assay run {slug} --profile {profile}`")
             broken += 1
             continue
@@ -311,15 +315,21 @@ def check(slugs: Slugs = None, profile: ProfileOption = "quick") -> None:
             if verdict.reason.startswith(UNJUDGED):
                 say(err, f"{slug}: {verdict.reason}")
                 broken += 1
-        for job in result.jobs:
-            if job.status != "done":
-                name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))
-                say(err, f"{slug}: {name}: {job.status}: {job.reason}")
-                if job.traceback:
-                    say(err, job.traceback)
-                broken += 1
+        for job in jobs:
+            name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))
+            say(err, f"{slug}: {name}: {job.status}: {job.reason}")
+            if job.traceback:
+                say(err, job.traceback)
+            broken += 1
     if broken:
         raise SystemExit(1)
+
+
+def _print_summary(cards: dict[str, Card], profile: Profile) -> None:
+    from assay.report.view import claim_views
+
+    found = {p: judge_all(cards, p) for p in PROFILES}
+    print_summary(profile, found[profile], claim_views(cards.values(), [v for p in PROFILES for v in found[p]]))
 
 
 def _cards(slugs: list[str] | None = None) -> dict[str, Card]:

@@ -2,7 +2,8 @@
 
 The closure decides what a job's fingerprint covers and what a pipeline stage depends on, so it is exact: editing a
 paper reruns that paper, editing a shared module reruns its users, editing a card or a template reruns nothing.
-A file is parsed once in a process, and again when its time or size has changed.
+A file is parsed once in a process, and again when its time or size has changed; what was found in a content is kept
+between processes (`keep`).
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from assay.errors import JobError
+from assay.remembered import Remembered, digest_of
 
 PACKAGES = ("methods", "datasets", "assay")
 # What turns a run into rows. The rest of the harness plans, stores and shows, and changes no number.
@@ -61,8 +64,18 @@ def _python_files(place: Path) -> list[Path]:
     return [place] if place.is_file() else sorted(place.rglob("*.py"))
 
 
+def keep(root: Path) -> None:
+    """Keep what was found in the files that this process has parsed."""
+    _known_in(root).save()
+
+
+@functools.cache
+def _known_in(root: Path) -> Remembered:
+    return Remembered(root / ".assay" / "code.json")
+
+
 def _follow(root: Path, start: Iterable[Path], within: tuple[str, ...]) -> set[Path]:
-    seen: set[Path] = set()
+    root, seen = root.resolve(), set[Path]()
     todo = [path.resolve() for path in start]
     while todo:
         path = todo.pop()
@@ -82,17 +95,17 @@ def _packages_above(root: Path, path: Path) -> list[Path]:
             for folder in [root.resolve() / folder] if (folder / "__init__.py").is_file()]  # fmt: skip
 
 
-def packages_of(files: Iterable[Path]) -> set[str]:
+def packages_of(root: Path, files: Iterable[Path]) -> set[str]:
     """Names that these files import from elsewhere: neither of this checkout nor of Python itself."""
-    names = {module.split(".")[0] for path in files for level, module, _ in _read(path).imports if not level}
+    names = {module.split(".")[0] for path in files for level, module, _ in _read(root, path).imports if not level}
     return {name for name in names if name not in PACKAGES and name not in sys.stdlib_module_names}
 
 
 def _imported(root: Path, path: Path) -> set[str]:
     """Dotted names that a file may import; a name that turns out to be an attribute finds no file and is dropped."""
-    package = list(path.relative_to(root.resolve()).parts[:-1])
+    package = list(path.relative_to(root).parts[:-1])
     found: set[str] = set()
-    for level, module, names in _read(path).imports:
+    for level, module, names in _read(root, path).imports:
         base = package[: len(package) - level + 1] if level else []
         source = ".".join([*base, *filter(None, [module])])
         found |= {source} | {f"{source}.{name}" for name in names}
@@ -100,37 +113,58 @@ def _imported(root: Path, path: Path) -> set[str]:
 
 
 def _files_of(root: Path, module: str) -> list[Path]:
-    place = root.resolve().joinpath(*module.split("."))
-    candidates = (place.with_suffix(".py"), place / "__init__.py")
-    return [candidate for candidate in candidates if candidate.is_file()]
+    place = os.path.join(root, *module.split("."))
+    return [Path(file) for file in (f"{place}.py", f"{place}/__init__.py") if os.path.isfile(file)]
 
 
 def hash_code(root: Path, files: Iterable[Path]) -> str:
     """Of what the code does: comments, docstrings and layout change no number, so they rerun nothing."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        digest.update(f"{path.resolve().relative_to(root.resolve())} {_read(path).digest}\n".encode())
+        digest.update(f"{path.resolve().relative_to(root.resolve())} {_read(root, path).digest}\n".encode())
     return digest.hexdigest()
 
 
 @dataclass(frozen=True)
 class _File:
-    """What is known of a file: what it imports as (level of a relative import, module, names), and its digest."""
+    """What is known of a file.
+
+    Attributes:
+        imports: (level of a relative import, module, names).
+        digest: of what its code does.
+        experiments: the keywords of each function that `@experiment(...)` decorates, in the order of the file.
+    """
 
     imports: tuple[tuple[int, str, tuple[str, ...]], ...]
     digest: str
+    experiments: dict[str, list[str]] = field(default_factory=dict)
 
 
-def _read(path: Path) -> _File:
+def _read(root: Path, path: Path) -> _File:
     state = path.stat()
-    return _read_once(path, state.st_mtime_ns, state.st_size)
+    return _read_once(root, path, state.st_mtime_ns, state.st_size)
 
 
 @functools.cache
-def _read_once(path: Path, _time: int, _size: int) -> _File:
+def _read_once(root: Path, path: Path, _time: int, _size: int) -> _File:
     content = path.read_bytes()
     if path.suffix != ".py":
         return _File((), hashlib.sha256(content).hexdigest())
+    known, name = _known_in(root), digest_of(content)
+    if (kept := known.get(name, _form())) is not None:
+        return _File(**kept)
+    found = _parsed(path, content)
+    known.put(name, _form(), asdict(found))
+    return found
+
+
+@functools.cache
+def _form() -> str:
+    """What is kept holds for this module as it is, and for this Python."""
+    return digest_of(Path(__file__).read_bytes(), sys.version)
+
+
+def _parsed(path: Path, content: bytes) -> _File:
     try:
         tree = ast.parse(content, filename=str(path))
     except SyntaxError as error:
@@ -145,7 +179,8 @@ def _read_once(path: Path, _time: int, _size: int) -> _File:
             imports.append((node.level, node.module or "", tuple(alias.name for alias in node.names)))
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [s for s in node.body if not _is_docstring(s)]
-    return _File(tuple(imports), hashlib.sha256("".join(_written(tree)).encode(errors="surrogatepass")).hexdigest())
+    digest = hashlib.sha256("".join(_written(tree)).encode(errors="surrogatepass")).hexdigest()
+    return _File(tuple(imports), digest, _experiments_in(tree))
 
 
 def _written(node: Any) -> Iterator[str]:
@@ -171,6 +206,24 @@ def _written(node: Any) -> Iterator[str]:
         yield "]"
     else:
         yield f"{type(node).__name__} {node!a},"
+
+
+def declared_experiments(root: Path, file: Path) -> dict[str, list[str]]:
+    """The experiments that a paper's `experiments.py` declares, and the keywords of each, read without running it.
+
+    Raises JobError where it is no Python.
+    """
+    return _read(root, file).experiments
+
+
+def _experiments_in(tree: ast.Module) -> dict[str, list[str]]:
+    return {
+        node.name: [keyword.arg for keyword in call.keywords if keyword.arg]
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+        for call in node.decorator_list
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "experiment"
+    }
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from assay.card import Card, Profile
-from assay.closure import code_of_paper, hash_code, packages_of
+from assay.closure import code_of_paper, hash_code, keep, packages_of
 from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
 from assay.processes import END_S, fork_server
@@ -63,8 +63,10 @@ def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
     dataset_modules = importlib.import_module("datasets")
     names = card.datasets.of(profile)
     files = code_of_paper(root, card.slug, [dataset_modules.module_of(name) for name in names])
-    made_by = origin(root, machine, packages_of(files))
-    code = Code(tuple(files), hash_code(root, files), _ground(hash_code(root, files), made_by))
+    made_by = origin(root, machine, packages_of(root, files))
+    digest = hash_code(root, files)
+    keep(root)
+    code = Code(tuple(files), digest, _ground(digest, made_by))
     experiments = experiments_of(_imported(f"methods.{card.slug}.experiments"))
     chosen = {name: e for name, e in experiments.items() if profile in e.profiles}
     if not chosen:

@@ -7,7 +7,6 @@ the cards, so that it is never stale. `pipelines/gpu/dvc.yaml` does the same for
 
 from __future__ import annotations
 
-import ast
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any
 import yaml
 
 from assay.card import Card, Profile
-from assay.closure import code_of_datasets, code_of_paper
+from assay.closure import code_of_datasets, code_of_paper, declared_experiments, keep
 
 HEADER = "# Generated from the cards by `assay pipeline`. Edit a card and run it again; never edit this file.\n"
 LOCK = "requirements.lock"
 MEASURE = "assay/measure"
 GPU = "pipelines/gpu/dvc.yaml"
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same text, sooner
 # Code that turns rows into verdicts and pages.
 JUDGING = (
     "assay/acceptance.py",
@@ -35,11 +35,13 @@ JUDGING = (
 
 def pipelines(root: Path, cards: dict[str, Card]) -> dict[str, str]:
     """The text of each pipeline's file for these cards, by its path in the checkout."""
-    return {"dvc.yaml": _text(_root_stages(root, cards)), GPU: _text(_gpu_stages(root, cards))}
+    found = {"dvc.yaml": _text(_root_stages(root, cards)), GPU: _text(_gpu_stages(root, cards))}
+    keep(root)
+    return found
 
 
 def _text(stages: dict[str, Any]) -> str:
-    return HEADER + yaml.safe_dump({"stages": stages}, sort_keys=False, width=120)
+    return HEADER + yaml.dump({"stages": stages}, Dumper=_DUMPER, sort_keys=False, width=120)
 
 
 def _root_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
@@ -82,10 +84,8 @@ def _gpu_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
 
 def _declares_gpu(card: Card) -> bool:
     """Whether an experiment has a profile gpu, read without running it."""
-    tree = ast.parse((card.path.parent / "experiments.py").read_text(encoding="utf-8"))
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    decorators = [call for node in functions for call in node.decorator_list if isinstance(call, ast.Call)]
-    return any(keyword.arg == "gpu" for call in decorators for keyword in call.keywords)
+    file = card.path.parent / "experiments.py"
+    return any("gpu" in profiles for profiles in declared_experiments(file.parents[2], file).values())
 
 
 def _with_files(cards: dict[str, Card], profile: Profile) -> list[str]:

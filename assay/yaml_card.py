@@ -24,6 +24,7 @@ MOST_VALUES = 20_000  # with every alias written out
 MOST_DIGITS = 30
 _CONTROL = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLAIN: Any = yaml.constructor.SafeConstructor()
 
 
 def dotted(place: Place) -> str:
@@ -57,12 +58,15 @@ def _check_events(path: Path, text: str) -> None:
     """Before anything is built, for building is recursive."""
     levels = 0
     for event in yaml.parse(text, Loader=_LOADER):
-        where = f"{path}:{event.start_mark.line + 1}"  # type: ignore[union-attr]
         if isinstance(event, yaml.CollectionStartEvent | yaml.ScalarEvent) and event.tag not in (None, "!"):
-            raise CardError(f"{where}: tags ({event.tag}) are not part of a card; write the plain value")
+            raise CardError(f"{_at(path, event)}: tags ({event.tag}) are not part of a card; write the plain value")
         levels += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if levels > MOST_LEVELS:
-            raise CardError(f"{where}: is nested more than {MOST_LEVELS} levels deep")
+            raise CardError(f"{_at(path, event)}: is nested more than {MOST_LEVELS} levels deep")
+
+
+def _at(path: Path, event: Any) -> str:
+    return f"{path}:{event.start_mark.line + 1}"
 
 
 class _Reader:
@@ -105,7 +109,7 @@ class _Reader:
         if len(text) > MOST_DIGITS:
             raise self.fail(node, at, f"a number has at most {MOST_DIGITS} characters, not {len(text):,}")
         try:
-            return yaml.SafeLoader("").construct_document(node)
+            return _PLAIN.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
             raise self.fail(node, at, f"cannot be read: {getattr(error, 'problem', None) or error}") from None
 

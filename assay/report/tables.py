@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from scipy.stats import t as student
+import scipy
 
 from assay.record import Row, Scalar
 from assay.report.numbers import DASH, mean_and_spread, number
@@ -34,7 +34,7 @@ class Summary:
         """Half of the 95% t interval of the mean; None below two replicates."""
         if self.sd is None or self.n < 2:
             return None
-        return float(student.ppf(0.975, self.n - 1) * self.sd / math.sqrt(self.n))
+        return float(scipy.stats.t.ppf(0.975, self.n - 1) * self.sd / math.sqrt(self.n))
 
     def divided(self, size: float) -> Summary:
         """The same in a unit of another size."""

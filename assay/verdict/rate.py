@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats as distributions
 
 from assay.acceptance import Test
 from assay.expression import Atom, Binary
@@ -72,9 +72,9 @@ def judge_rate(
     words = regions.effect(lower, np.maximum(upper, wide), region.bar, region.direction, region.contradicted,
                            strict=region.strict)  # fmt: skip
     if region.sign > 0:
-        p = distributions.binom.sf(np.asarray(violations) - 1, trials, test.bar.threshold)
+        p = scipy.stats.binom.sf(np.asarray(violations) - 1, trials, test.bar.threshold)
     else:
-        p = distributions.binom.cdf(violations, trials, test.bar.threshold)
+        p = scipy.stats.binom.cdf(violations, trials, test.bar.threshold)
     return words, (low[()], high[()]), p[()]
 
 

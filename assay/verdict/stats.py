@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats as distributions
 
 from assay.errors import AssayError
 
@@ -39,7 +39,7 @@ def degrees(n: int) -> int:
 @functools.cache
 def quantile(tail: float, df: int) -> float:
     """The value that a Student t with df degrees of freedom exceeds with probability `tail`."""
-    return float(distributions.t.isf(tail, df))
+    return float(scipy.stats.t.isf(tail, df))
 
 
 def spread(x: Array, axis: int = -1) -> Array:
@@ -77,7 +77,7 @@ def median_interval(low: Array, high: Array, axis: int = -1, *, alpha: float | N
     """
     alpha = ALPHA if alpha is None else alpha
     n = low.shape[axis]
-    k = int(distributions.binom.ppf(alpha / 2, n, 0.5))
+    k = int(scipy.stats.binom.ppf(alpha / 2, n, 0.5))
     ordered_low, ordered_high = np.sort(low, axis=axis), np.sort(high, axis=axis)
     if k == 0:
         shape = np.shape(np.take(ordered_low, 0, axis=axis))
@@ -169,13 +169,13 @@ def p_above(distance: float, error: float, df: int) -> float:
     """One-sided p that the mean lies above what it is `distance` from; it agrees with `t_interval`'s lower end."""
     if error == 0 or math.isinf(distance):
         return 0.0 if distance > 0 else 1.0
-    return float(distributions.t.sf(distance / error, df))
+    return float(scipy.stats.t.sf(distance / error, df))
 
 
 def p_median_above(low: ArrayLike, threshold: float) -> float:
     """One-sided sign test that the median lies above the threshold; it agrees with `median_interval`."""
     low = np.asarray(low)
-    return float(distributions.binom.sf(np.sum(low >= threshold) - 1, low.size, 0.5))
+    return float(scipy.stats.binom.sf(np.sum(low >= threshold) - 1, low.size, 0.5))
 
 
 def replicates_needed(distance: float, sd: float) -> int | None:
@@ -194,7 +194,7 @@ def pitman_morgan(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape or a.size < MIN_FOR_SPREADS:
         raise VerdictError(f"comparing spreads needs {MIN_FOR_SPREADS} paired replicates, there are {a.size}")
-    test = distributions.pearsonr(a + b, b - a, alternative="greater")
+    test = scipy.stats.pearsonr(a + b, b - a, alternative="greater")
     return float(test.statistic), float(test.pvalue)
 
 
@@ -205,8 +205,8 @@ def clopper_pearson(violations: ArrayLike, trials: ArrayLike, alpha: float | Non
     if np.any((v < 0) | (v > n) | (n == 0)):
         raise VerdictError(f"{v} violations in {n} trials is no rate")
     with np.errstate(invalid="ignore"):
-        low = np.where(v == 0, 0.0, distributions.beta.ppf(alpha / 2, v, n - v + 1))
-        high = np.where(v == n, 1.0, distributions.beta.isf(alpha / 2, v + 1, n - v))
+        low = np.where(v == 0, 0.0, scipy.stats.beta.ppf(alpha / 2, v, n - v + 1))
+        high = np.where(v == n, 1.0, scipy.stats.beta.isf(alpha / 2, v + 1, n - v))
     return low, high
 
 

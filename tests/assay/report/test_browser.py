@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from assay.report import write_site
+from assay.report.site import write_site
 from tests.assay.report.example import Example, hostile
 from tests.assay.report.test_site import contrast
 

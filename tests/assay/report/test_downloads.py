@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from assay.record import Row
-from assay.report import write_site
 from assay.report.budgets import budgets
-from assay.report.site import coded
+from assay.report.site import coded, write_site
 from tests.assay.report.example import Example, result_of
 
 

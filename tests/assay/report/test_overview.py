@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from assay.card import Card
-from assay.report import write_site
 from assay.report.overview import OnData, by_dataset, commands, exports, headlines, squashed, why_untested, words_of
 from assay.report.scoreboard import committed_views, results_readme
+from assay.report.site import write_site
 from assay.report.view import ClaimView, claim_views
 from assay.verdict import Verdict, judge
 from tests.assay.claims import with_tests

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import RecordError
-from assay.report import write_scoreboard
-from assay.report.scoreboard import END, START, committed_views, plain, readme_block, results_readme
+from assay.report.scoreboard import END, START, committed_views, plain, readme_block, results_readme, write_scoreboard
 from tests.assay.report.example import Example, hostile, many, with_own_checks, with_simulation
 
 README = f"# Assay\n\nbefore\n\n{START}\nold\n{END}\n\nafter\n"

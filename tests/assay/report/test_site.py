@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from assay.errors import RecordError
-from assay.report import write_site
-from assay.report.site import HERE, caption_of, links_of, paragraphs, provenance_text, q_value, sentence
+from assay.report.site import HERE, caption_of, links_of, paragraphs, provenance_text, q_value, sentence, write_site
 from assay.report.tables import measurement_tables
 from tests.assay.report.example import ATTACK, Example, hostile, many, with_own_checks, with_simulation
 
