@@ -168,6 +168,22 @@ class GAT(nn.Module):
         return torch.stack(states).mean(0)
 
 
+class StandardConvs(nn.Module):
+    """Learned embeddings and layers of torch-geometric's `GCNConv` or `SAGEConv`, ReLU between."""
+
+    def __init__(self, num_nodes: int, embedding_dim: int, num_layers: int, kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(num_nodes, embedding_dim)
+        self.convs = nn.ModuleList(kind(embedding_dim, embedding_dim) for _ in range(num_layers))
+        nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
+
+    def get_embedding(self, edge_index: Tensor) -> Tensor:
+        x = self.convs[0](self.embedding.weight, edge_index)
+        for conv in self.convs[1:]:
+            x = conv(F.relu(x), edge_index)
+        return x
+
+
 def popularity(data: Interactions) -> Tensor:
     """Scores (num_users, num_items): how many users met the item in training."""
     return torch.bincount(data.train[1], minlength=data.num_items).float().expand(data.num_users, -1)

@@ -70,6 +70,17 @@ def load_interactions() -> Interactions:
     return Interactions(len(users), len(items), *(_number(pairs, users, items) for pairs in (train, val, test)))
 
 
+def generated_interactions(num_users: int, num_items: int, seed: int = 0) -> Interactions:
+    """Users with a taste: items and users are in three groups, and a user likes half of the items of the own group.
+
+    Of ten liked items eight are for training, one for validation and one for the test.
+    """
+    chance = torch.rand(num_users, num_items, generator=torch.Generator().manual_seed(seed))
+    chance -= 0.4 * (torch.arange(num_users)[:, None] % 3 == torch.arange(num_items) % 3)
+    bounds = ((-1.0, 0.04), (0.04, 0.07), (0.07, 0.1))
+    return Interactions(num_users, num_items, *(((chance >= a) & (chance < b)).nonzero().T for a, b in bounds))
+
+
 def most_active(whole: Interactions, num_users: int, num_items: int) -> Interactions:
     """The part between the users and the items with most training interactions; the lower number wins a tie."""
     kept = []

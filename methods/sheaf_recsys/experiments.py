@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment
 from methods.shared.sheaf import SheafIndex
-from methods.sheaf_recsys import baselines
-from methods.sheaf_recsys.baselines import GAT, NGCF, AttentionGraph, symmetric_adjacency
+from methods.sheaf_recsys.baselines import symmetric_adjacency
+from methods.sheaf_recsys.contenders import CONTENDERS, Recipe
 from methods.sheaf_recsys.data import Interactions, load_interactions, most_active
-from methods.sheaf_recsys.links import LinkSplit, build_link_model, train_links
+from methods.sheaf_recsys.links import LinkSplit, train_links
 from methods.sheaf_recsys.sheaf_recsys import SheafRecommender
 from methods.sheaf_recsys.smoothing import last_layer, mean_cosine, two_step_energy
 from methods.sheaf_recsys.training import (
@@ -28,13 +30,11 @@ from methods.sheaf_recsys.training import (
 )
 
 LEARNED = ("sheaf", "lightgcn", "mf", "ngcf", "gat")
-REG = 1e-4  # of the L2 term, where it is not tuned: what the paper's code defines and does not use
-FIXED = dict(lr=5e-3, reg=REG)  # where depths or stalks are compared
-UNTUNED = dict(lr=1e-2, reg=REG, layers=2, neighbors=50)
-TUNING_EPOCHS, WIDTH = 5, 64
+FIXED = Recipe(lr=5e-3)  # where depths or stalks are compared
+TUNING_EPOCHS = 5
 
 SMALL = dict(users=300, items=500, dim=16)
-WHOLE = dict(users=None, items=None, dim=WIDTH)
+WHOLE = dict(users=None, items=None, dim=64)
 FILMS = ["movielens_100k"]
 
 
@@ -46,30 +46,19 @@ def load_films(run: Run, users: int | None, items: int | None) -> Interactions:
     return data.to(run.device)
 
 
-def build(method: str, data: Interactions, dim: int, layers: int) -> tuple[Recommender, Any]:
-    """A contender and the graph in the form that it takes."""
-    edge_index, n = data.edge_index, data.num_nodes
-    model: torch.nn.Module
-    if method == "sheaf":
-        model, graph = SheafRecommender(n, dim, layers), SheafIndex(edge_index, n)
-    elif method == "gat":
-        model, graph = GAT(n, dim, layers), AttentionGraph(edge_index, n)
-    else:
-        kinds: dict[str, Callable[..., Any]] = {"lightgcn": baselines.lightgcn, "mf": baselines.lightgcn, "ngcf": NGCF}
-        model = kinds[method](n, dim, 0 if method == "mf" else layers)
-        graph = symmetric_adjacency(edge_index, n)
-    return model.to(edge_index.device), graph
+def recipe_of(run: Run, method: str, dim: int, tuned: bool) -> Recipe:
+    """As `assay tune` found it, or the one setting for all."""
+    return replace(CONTENDERS[method].recipe, dim=dim, **(run.tuned(method) if tuned else {}))
 
 
 def validation_score(method: str, hyperparameters: dict[str, Any], seed: int) -> float:
     """F1@10 on the validation interactions, of the best of five epochs; for `assay tune`."""
-    data = load_interactions()
+    data, recipe = load_interactions(), replace(CONTENDERS[method].recipe, **hyperparameters)
+    built = CONTENDERS[method].build(data, recipe)
     if method == "item_knn":
-        return rank_items(baselines.item_knn(data, hyperparameters["neighbors"]), data, "val").at("f1", 10)
-    model, graph = build(method, data, WIDTH, hyperparameters.get("layers", 0))
-    learning = dict(lr=hyperparameters["lr"], reg=hyperparameters["reg"], epochs=TUNING_EPOCHS, seed=seed)
+        return rank_items(built, data, "val").at("f1", 10)
     try:
-        return fit(model, graph, data, **learning).best
+        return fit(*built, data, lr=recipe.lr, reg=recipe.reg, epochs=TUNING_EPOCHS, seed=seed).best
     except FloatingPointError:
         return float("nan")
 
@@ -80,19 +69,17 @@ def _record(m: MethodRows, ranking: Ranking) -> None:
     m.curve("f1", x=list(TOP), y=[100 * f1 for f1 in ranking.f1], x_name="n", unit="%")
 
 
-def _fit_and_test(m: MethodRows, method: str, data: Interactions, dim: int, layers: int, *,
-                  protocol: str = "fair", **learning: Any) -> None:  # fmt: skip
+def _fit_and_test(m: MethodRows, method: str, data: Interactions, recipe: Recipe, *, epochs: int, steps: int, seed: int,
+                  protocol: str = "fair") -> None:  # fmt: skip
     """Train a contender, judge it on the test interactions and record both."""
-    model, graph = build(method, data, dim, layers)
+    model, graph = CONTENDERS[method].build(data, recipe)
     released = protocol == "released"
-    history = fit(model, graph, data, released_protocol=released, **learning)
+    history = fit(model, graph, data, lr=recipe.lr, reg=recipe.reg, epochs=epochs, steps=steps, seed=seed,
+                  released_protocol=released)  # fmt: skip
     _record(m, evaluate(model, graph, data, "test", released_protocol=released))
     m["best_epoch"] = history.best_epoch
     m.curve("val_f1", x=history.validated, y=[100 * f1 for f1 in history.score], x_name="epoch", unit="%")
-
-
-def _setting(run: Run, method: str, tuned: bool) -> dict[str, Any]:
-    return run.tuned(method) if tuned else dict(UNTUNED)
+    spent(m, model, steps=epochs * steps)
 
 
 @experiment(
@@ -109,17 +96,17 @@ def ranking(run: Run, users: int | None, items: int | None, dim: int, epochs: in
     data = load_films(run, users, items)
     for method in LEARNED:
         with run.method(method) as m:
-            setting = _setting(run, method, tuned)
-            learning = dict(lr=setting["lr"], reg=setting["reg"], epochs=epochs, steps=steps, seed=run.seed)
-            _fit_and_test(m, method, data, dim, setting.get("layers", 0), **learning)
-    with run.method("item_knn") as m:
-        neighbors = _setting(run, "item_knn", tuned)["neighbors"]
-        _record(m, rank_items(baselines.item_knn(data, neighbors), data, "test"))
-    with run.method("popularity") as m:
-        _record(m, rank_items(baselines.popularity(data), data, "test"))
+            recipe = recipe_of(run, method, dim, tuned)
+            _fit_and_test(m, method, data, recipe, epochs=epochs, steps=steps, seed=run.seed)
+    for method in ("item_knn", "popularity"):
+        with run.method(method) as m:
+            recipe = CONTENDERS[method].recipe
+            if tuned and method == "item_knn":
+                recipe = replace(recipe, **run.tuned(method))
+            _record(m, rank_items(CONTENDERS[method].build(data, recipe), data, "test"))
 
 
-PROTOCOLS = {"fair": REG, "reg_1": RELEASED_REG, "released": RELEASED_REG}
+PROTOCOLS = {"fair": FIXED.reg, "reg_1": RELEASED_REG, "released": RELEASED_REG}
 MAIN, OTHERS = ["sheaf", "lightgcn", "mf"], ["ngcf", "gat"]
 
 
@@ -140,11 +127,10 @@ def protocols(run: Run, users: int | None, items: int | None, dim: int, epochs: 
     """
     data = load_films(run, users, items)
     for method in (*methods, *others):
-        setting = _setting(run, method, tuned)
         for protocol in PROTOCOLS if method in methods else ["released"]:
             with run.method(method, protocol=protocol) as m:
-                learning = dict(lr=setting["lr"], reg=PROTOCOLS[protocol], epochs=epochs, steps=steps, seed=run.seed)
-                _fit_and_test(m, method, data, dim, setting.get("layers", 0), protocol=protocol, **learning)
+                recipe = replace(recipe_of(run, method, dim, tuned), reg=PROTOCOLS[protocol])
+                _fit_and_test(m, method, data, recipe, epochs=epochs, steps=steps, seed=run.seed, protocol=protocol)
 
 
 @experiment(
@@ -165,8 +151,9 @@ def over_smoothing(run: Run, users: int | None, items: int | None, dim: int, epo
     for depth in depths:
         for method in ("sheaf", "lightgcn"):
             with run.method(method, layers=depth) as m:
-                model, graph = build(method, data, dim, depth)
-                fit(model, graph, data, **FIXED, epochs=epochs, steps=steps, seed=run.seed)
+                model, graph = CONTENDERS[method].build(data, replace(FIXED, dim=dim, layers=depth))
+                fit(model, graph, data, lr=FIXED.lr, reg=FIXED.reg, epochs=epochs, steps=steps, seed=run.seed)
+                spent(m, model, steps=epochs * steps)
                 x = last_layer(model, graph)
                 m["cosine"] = mean_cosine(x, data.num_users)
                 m["energy"] = two_step_energy(x, adjacency)
@@ -189,9 +176,9 @@ def stalks(run: Run, users: int | None, items: int | None, dim: int, epochs: int
     for stalk_dim in (1, 2, 4):
         with run.method("sheaf", stalk_dim=stalk_dim) as m:
             model = SheafRecommender(data.num_nodes, dim, layers, stalk_dim).to(run.device)
-            fit(model, graph, data, **FIXED, epochs=epochs, steps=steps, seed=run.seed)
+            fit(model, graph, data, lr=FIXED.lr, reg=FIXED.reg, epochs=epochs, steps=steps, seed=run.seed)
             m.record("f1_at_10", 100 * evaluate(model, graph, data, "test").at("f1", 10), unit="%")
-            m.record("parameters", sum(p.numel() for p in model.parameters()), evidence="counted")
+            spent(m, model, steps=epochs * steps)
 
 
 @experiment(
@@ -205,20 +192,16 @@ def step_time(run: Run, users: int | None, items: int | None, dim: int, layers: 
 
     `_pyg`: the same model composed of torch-geometric's message passing, which is how the paper's code is written.
     """
-    from methods.sheaf_recsys.peer import peer  # only this experiment needs it
-
-    data, contenders = load_films(run, users, items), {}
-    for method in LEARNED:
-        contenders[method] = _step(*build(method, data, dim, layers), data, run.seed)
-    for method in ("sheaf", "lightgcn", "ngcf", "gat"):
-        contenders[f"{method}_pyg"] = _step(*peer(method, data, dim, layers), data, run.seed)
-    run.race(contenders, pairs=pairs, layers=layers)
+    data, recipe = load_films(run, users, items), Recipe(dim=dim, layers=layers)
+    raced = [*LEARNED, *(name for name in CONTENDERS if name.endswith("_pyg"))]
+    steps = {name: _step(*CONTENDERS[name].build(data, recipe), data, run.seed) for name in raced}
+    run.race(steps, pairs=pairs, layers=layers)
 
 
 def _step(model: Recommender, graph: Any, data: Interactions, seed: int) -> Callable[[], object]:
     sampler = TripleSampler(data, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    return lambda: train_step(model, graph, optimizer, sampler, REG)
+    return lambda: train_step(model, graph, optimizer, sampler, FIXED.reg)
 
 
 @experiment(
@@ -235,6 +218,8 @@ def links(run: Run, class_size: int, degree: int, dim: int, steps: int) -> None:
     split = LinkSplit.draw(run.dataset, class_size, degree, run.seed, run.device)
     for method in ("sheaf", "mf", "gcn", "sage", "lightgcn"):
         with run.method(method) as m:
-            model, graph = build_link_model(method, split, dim, layers=2)
-            hits = train_links(model, graph, split, steps=steps, lr=1e-2, seed=run.seed)
+            recipe = Recipe(dim=dim)
+            model, graph = CONTENDERS[method].build(split, recipe)
+            hits = train_links(model, graph, split, steps=steps, lr=recipe.lr, seed=run.seed)
             m.record("hits_at_20", 100 * hits, unit="%", evidence="simulated")
+            spent(m, model, steps=steps)

@@ -7,15 +7,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch_geometric.nn import GCNConv, SAGEConv
+from torch import Tensor
 
 import datasets
 from methods.shared.metrics import require_finite
-from methods.shared.sheaf import SheafIndex
 from methods.shared.training import train, update
-from methods.sheaf_recsys.baselines import lightgcn, symmetric_adjacency
-from methods.sheaf_recsys.sheaf_recsys import INITIAL_STD, SheafRecommender
 
 HELD_OUT = 0.1
 # A pair of classes joined or not is all that there is to know here, so with as many pairs as held-out edges nobody
@@ -66,36 +62,7 @@ def _shuffled(pairs: Tensor, generator: torch.Generator) -> Tensor:
     return pairs[:, torch.randperm(pairs.shape[1], generator=generator)]
 
 
-class StandardConvs(nn.Module):
-    """Learned embeddings and layers of torch-geometric's `GCNConv` or `SAGEConv`, ReLU between."""
-
-    def __init__(self, num_nodes: int, embedding_dim: int, num_layers: int, kind: type[nn.Module]) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(num_nodes, embedding_dim)
-        self.convs = nn.ModuleList(kind(embedding_dim, embedding_dim) for _ in range(num_layers))
-        nn.init.normal_(self.embedding.weight, std=INITIAL_STD)
-
-    def get_embedding(self, edge_index: Tensor) -> Tensor:
-        x = self.convs[0](self.embedding.weight, edge_index)
-        for conv in self.convs[1:]:
-            x = conv(F.relu(x), edge_index)
-        return x
-
-
-def build_link_model(method: str, split: LinkSplit, dim: int, layers: int) -> tuple[nn.Module, Any]:
-    """A contender and the graph in the form that it takes."""
-    n, edge_index = split.num_nodes, split.edge_index
-    graph: Any = edge_index
-    if method == "sheaf":
-        model, graph = SheafRecommender(n, dim, layers), SheafIndex(edge_index, n)
-    elif method in ("gcn", "sage"):
-        model = StandardConvs(n, dim, layers, GCNConv if method == "gcn" else SAGEConv)
-    else:
-        model, graph = lightgcn(n, dim, 0 if method == "mf" else layers), symmetric_adjacency(edge_index, n)
-    return model.to(edge_index.device), graph
-
-
-def train_links(model: nn.Module, graph: Any, split: LinkSplit, *, steps: int, lr: float, seed: int) -> float:
+def train_links(model: Any, graph: Any, split: LinkSplit, *, steps: int, lr: float, seed: int) -> float:
     """Adam on the BCE of all training edges and as many random pairs, drawn anew in each step.
 
     Returns:

@@ -11,8 +11,9 @@ from assay.experiment import Run
 from methods.shared.sheaf import SheafIndex
 from methods.sheaf_recsys import SheafRecommender
 from methods.sheaf_recsys.baselines import lightgcn, symmetric_adjacency
+from methods.sheaf_recsys.contenders import CONTENDERS, Recipe
 from methods.sheaf_recsys.experiments import LEARNED, step_time
-from methods.sheaf_recsys.links import LinkSplit, build_link_model, hits_at, train_links
+from methods.sheaf_recsys.links import LinkSplit, hits_at, train_links
 from methods.sheaf_recsys.smoothing import last_layer, mean_cosine, two_step_energy
 
 USERS, ITEMS = 5, 6
@@ -95,7 +96,7 @@ def test_hits_count_the_held_out_edges_above_the_kth_negative() -> None:
 def test_every_link_model_learns_its_training_edges(method: str) -> None:
     torch.manual_seed(0)
     s = split()
-    model, graph = build_link_model(method, s, dim=8, layers=2)
+    model, graph = CONTENDERS[method].build(s, Recipe(dim=8))
     before, after = [], []
     for scores in (before, after):
         output = model.get_embedding(graph).detach()

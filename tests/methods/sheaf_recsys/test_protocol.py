@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,64 +13,22 @@ from torch import Tensor
 from assay.experiment import Run, seed_everything
 from methods.shared.sheaf import SheafIndex
 from methods.sheaf_recsys import SheafConv, SheafRecommender, baselines, experiments
-from methods.sheaf_recsys.data import Interactions
-from methods.sheaf_recsys.links import LinkSplit, build_link_model, draw_negatives, hits_at, train_links
+from methods.sheaf_recsys.contenders import CONTENDERS, Recipe
+from methods.sheaf_recsys.links import LinkSplit, draw_negatives, hits_at, train_links
 from methods.sheaf_recsys.smoothing import last_layer, mean_cosine, two_step_energy
 from methods.sheaf_recsys.training import RELEASED_REG, evaluate, fit, rank_items
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import run_small
 from tests.methods.claims import assert_claims_are_judged
+from tests.methods.sheaf_recsys.small import RING, SMALL, UNTRAINED, films, made_small
 from tests.methods.unusual import assert_takes_or_refuses
 
-SLUG, FILMS, RING = "sheaf_recsys", "movielens_100k", "heterophilous_ring"
-WHOLE = dict(dataset=FILMS, users=None, items=None, dim=8)
-SMALL: dict[str, dict[str, Any]] = {
-    "ranking": dict(**WHOLE, epochs=2, steps=2, tuned=True),
-    "protocols": dict(**WHOLE, epochs=2, steps=2, tuned=True, methods=["sheaf", "mf"], others=["ngcf"]),
-    "over_smoothing": dict(**WHOLE, epochs=1, steps=2, depths=[1, 3]),
-    "stalks": dict(**WHOLE, epochs=1, steps=2, layers=1),
-    "links": dict(dataset=RING, class_size=15, degree=10, dim=4, steps=20),
-}
-TEST_METRICS = {"f1_at_10", "precision_at_10", "recall_at_10", "ndcg_at_10", "f1", "hits_at_20"}
-
-
-def films() -> Interactions:
-    """Users with a taste: 30 users and 60 items in three groups."""
-    chance = torch.rand(30, 60, generator=torch.Generator().manual_seed(0))
-    chance -= 0.3 * (torch.arange(30)[:, None] % 3 == torch.arange(60) % 3)
-    parts = (chance < 0.1, (chance >= 0.1) & (chance < 0.15), (chance >= 0.15) & (chance < 0.2))
-    return Interactions(30, 60, *(part.nonzero().T for part in parts))
+SLUG = "sheaf_recsys"
 
 
 @pytest.fixture(autouse=True)
-def few_films(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "load_interactions", films)
-
-
-def permuted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Another item for every test interaction, and edges and non-edges of the test exchanged."""
-
-    def other_test() -> Interactions:
-        data = films()
-        known = torch.cat([data.train, data.val, data.test], dim=1)
-        free = (~data.matrix(known)).nonzero()
-        return replace(data, test=free[:: len(free) // data.test.shape[1]].T)
-
-    def draw(*given: Any, real: Callable[..., LinkSplit] = LinkSplit.draw) -> LinkSplit:
-        split = real(*given)
-        return replace(split, test=split.test[::-1])
-
-    @contextmanager
-    def context() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(experiments, "load_interactions", other_test)
-            patch.setattr(LinkSplit, "draw", draw)
-            yield
-
-    return context
-
-
-def test_nothing_but_test_metrics_knows_the_interactions_and_links_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_blind(SLUG, SMALL, permuted(monkeypatch), TEST_METRICS, {"step_time": "a race of training steps"})
+def few_films() -> Iterator[None]:
+    with made_small():
+        yield
 
 
 def scores_of(run: Run, metric: str = "f1_at_10") -> dict[tuple[str | None, Any], float]:
@@ -85,7 +42,7 @@ def scores_of(run: Run, metric: str = "f1_at_10") -> dict[tuple[str | None, Any]
 
 def trained(method: str, layers: int, released: bool = False, **learning: Any) -> tuple[Any, Any, float]:
     seed_everything(3)
-    model, graph = experiments.build(method, films(), 8, layers)
+    model, graph = CONTENDERS[method].build(films(), Recipe(dim=8, layers=layers))
     fit(model, graph, films(), seed=3, released_protocol=released, **learning)
     return model, graph, 100 * evaluate(model, graph, films(), "test", released_protocol=released).at("f1", 10)
 
@@ -108,8 +65,8 @@ def test_every_method_is_ranked_by_its_own_setting_and_the_steps_of_all(tuned: b
 def test_protocols_differ_in_what_they_say_they_differ_in() -> None:
     run = run_small(SLUG, "protocols", seed=3, **SMALL["protocols"])
     found = scores_of(run)
-    cases = {("sheaf", p) for p in experiments.PROTOCOLS} | {("mf", p) for p in experiments.PROTOCOLS}
-    assert found.keys() == cases | {("ngcf", "released")}
+    cases = {(method, protocol) for method in experiments.MAIN for protocol in experiments.PROTOCOLS}
+    assert found.keys() == cases | {(method, "released") for method in experiments.OTHERS}
     for (method, protocol), value in found.items():
         s = run.tuned(str(method))
         reg, released = 1e-4 if protocol == "fair" else RELEASED_REG, protocol == "released"
@@ -145,7 +102,7 @@ def test_links_are_judged_on_the_test_at_the_best_step_of_the_validation() -> No
     assert {method for method, _ in found} == {"sheaf", "mf", "gcn", "sage", "lightgcn"}
     for (method, _), value in found.items():
         seed_everything(3)
-        model, graph = build_link_model(str(method), split, 4, layers=2)
+        model, graph = CONTENDERS[str(method)].build(split, Recipe(dim=4))
         assert value == 100 * train_links(model, graph, split, steps=20, lr=1e-2, seed=3)
         assert value == 100 * hits_at(20, model.get_embedding(graph), split.test)
 
@@ -154,7 +111,7 @@ def test_a_longer_training_of_links_never_keeps_a_step_that_is_worse_on_validati
     split, found = LinkSplit.draw(RING, 15, 10, 3, torch.device("cpu")), []
     for steps in range(10, 130, 10):
         torch.manual_seed(0)
-        model, graph = build_link_model("mf", split, 4, layers=2)
+        model, graph = CONTENDERS["mf"].build(split, Recipe(dim=4))
         train_links(model, graph, split, steps=steps, lr=0.2, seed=0)
         found.append(hits_at(20, model.get_embedding(graph), split.val))
     assert found == sorted(found)
@@ -165,7 +122,7 @@ def test_the_step_that_is_kept_and_the_negatives_know_nothing_of_held_out_links(
     split, kept = LinkSplit.draw(RING, 15, 10, 3, torch.device("cpu")), []
     for given in (split, replace(split, test=split.test[::-1])):
         torch.manual_seed(0)
-        model, graph = build_link_model("mf", given, 4, layers=2)
+        model, graph = CONTENDERS["mf"].build(given, Recipe(dim=4))
         train_links(model, graph, given, steps=60, lr=0.05, seed=0)
         kept.append(model.embedding.weight.detach().clone())
     assert torch.equal(*kept)
@@ -179,7 +136,7 @@ def test_a_trial_of_tuning_is_the_best_f1_of_its_validation() -> None:
     seed_everything(0)
     found = experiments.validation_score("mf", dict(lr=0.01, reg=1e-4), 1000)
     seed_everything(0)
-    model, graph = experiments.build("mf", films(), 64, 0)
+    model, graph = CONTENDERS["mf"].build(films(), Recipe())
     fit(model, graph, films(), lr=0.01, reg=1e-4, epochs=5, seed=1000)
     assert found == evaluate(model, graph, films(), "val").at("f1", 10) > 0
 
@@ -204,7 +161,7 @@ def test_ties_count_what_a_random_order_gives_and_nan_is_refused() -> None:
 
 def test_a_model_that_diverges_in_its_last_step_is_refused_and_never_kept() -> None:
     data = films()
-    model, graph = experiments.build("mf", data, 8, 0)
+    model, graph = CONTENDERS["mf"].build(data, Recipe(dim=8))
     with pytest.raises(FloatingPointError, match=r"LightGCN: (scores|the loss)"):
         fit(model, graph, data, epochs=1, lr=1e38, reg=0.0, seed=0, steps=1)
 
@@ -237,7 +194,6 @@ def test_unusual_inputs_are_taken_or_refused(stalk_dim: int, maps: str) -> None:
 
 def test_every_claim_is_judged_by_the_rows_of_its_experiment() -> None:
     tiny = {name: {k: v for k, v in small.items() if k != "dataset"} for name, small in SMALL.items()}
-    tiny["protocols"] |= dict(methods=experiments.MAIN, others=experiments.OTHERS)
     tiny["over_smoothing"] |= dict(depths=[8])
-    tiny["step_time"] = dict(users=None, items=None, dim=4, pairs=1)
+    tiny["step_time"] = {k: v for k, v in UNTRAINED["step_time"].items() if k not in ("dataset", "layers")}
     assert_claims_are_judged(SLUG, "standard", tiny)
