@@ -145,7 +145,6 @@ class Test(Strict):
     censored_at: float | NAME | None = None
     evidence: Evidence = "measured"
     core: bool = False
-    tail: bool = True
 
     def expression(self) -> Expression:
         """The parsed `value`, or the left side of `slope`."""
@@ -217,7 +216,6 @@ class Test(Strict):
             "replicate.changes": replicate.changes and exact,
             "stat": exact and self.stat == "median",
             "resolution": exact and self.resolution,
-            "tail": not self.tail and (self.slope is None or self.slope_parts()[1] != "log"),
         }
         for field, is_ignored in ignored.items():
             if is_ignored:

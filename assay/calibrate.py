@@ -26,6 +26,7 @@ from assay.verdict import claim, regions, stats
 from assay.verdict import rate as rates
 from assay.verdict.outcome import Outcome
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, REPRODUCED
+from assay.verdict.spread import judge_spread
 
 Array = NDArray[np.float64]
 Words = NDArray[np.str_]
@@ -66,7 +67,7 @@ def calibrate(trials: int = TRIALS) -> list[Cell]:
     """
     simulation = _Simulation(trials)
     groups = (_effects, _trends, _reductions, _composites, _conjunctions, _around, _heavy_tails, _medians, _rates,
-              _powers)  # fmt: skip
+              _spreads, _powers)  # fmt: skip
     return [cell for group in groups for cell in group(simulation)]
 
 
@@ -251,6 +252,21 @@ def _rates(s: _Simulation) -> Iterator[Cell]:
             words, _, _ = rates.judge_rate(Test(bar=bar), missed, trials)  # type: ignore[arg-type]
             yield s.bounded(f"{name}: reproduced", trials, words, REPRODUCED)
             yield s.bounded(f"{name}: contradicted", trials, words, CONTRADICTED)
+
+
+def _spreads(s: _Simulation) -> Iterator[Cell]:
+    """Pairs whose spreads differ by exactly the bar, however correlated."""
+    for n in (20, 40):
+        for correlation in (0.0, 0.8):
+            shared = s.normal("what pairs share", n, 1)[..., 0]
+            own = s.normal(f"pairs, correlation {correlation:g}", n, 2)
+            pairs = math.sqrt(correlation) * shared[..., None] + math.sqrt(1 - correlation) * own
+            for bar, ratio in (("<= 0.5", 0.5), (">= 2", 2.0)):
+                name = f"spread {bar}, correlation {correlation:g}"
+                words, _, _ = judge_spread(Test(bar=bar), ratio * pairs[..., 0], pairs[..., 1])  # type: ignore[arg-type]
+                yield s.exact(f"{name}, at the bar: reproduced", n, words, REPRODUCED)
+                words, _, _ = judge_spread(Test(bar=bar), pairs[..., 0], pairs[..., 1])  # type: ignore[arg-type]
+                yield s.exact(f"{name}, equal ones: contradicted", n, words, CONTRADICTED)
 
 
 def _powers(s: _Simulation) -> Iterator[Cell]:

@@ -17,6 +17,7 @@ import typer
 
 from assay import ROOT, problems
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
+from assay.consistency import unmeasured, wrong_numbers
 from assay.errors import AssayError, CardError, JobError
 from assay.judging import UNJUDGED, judge_all, result_of, unfinished
 from assay.problems import known
@@ -295,7 +296,7 @@ def check(
     profile: ProfileOption = "quick",
     summary: Annotated[bool, typer.Option("--summary", help="Print the summary of `assay verdicts` first.")] = False,
 ) -> None:
-    """Exit 1 if dvc.yaml is stale or a job of this profile failed or never ran; 2 if a card or a result is damaged."""
+    """Exit 1 if dvc.yaml is stale, a job failed or never ran, or a card names what nothing measured; 2 for damage."""
     cards = _cards(slugs)
     if summary:
         _print_summary(cards, profile)
@@ -314,6 +315,11 @@ def check(
         for verdict in judge_all({slug: card}, profile):
             if verdict.reason.startswith(UNJUDGED):
                 say(err, f"{slug}: {verdict.reason}")
+                broken += 1
+        result = None if profile == "quick" else result_of(profile, slug)  # a small run may leave out a method
+        if result is not None:
+            for problem in [*wrong_numbers(card, profile, result.replicates), *unmeasured(card, [result])]:
+                say(err, f"{card.path.relative_to(ROOT)}: {problem}")
                 broken += 1
         for job in jobs:
             name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))

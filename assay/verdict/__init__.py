@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from assay.verdict.claim import Verdict, judge
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, INCONCLUSIVE, REPRODUCED, UNTESTED, VERDICTS
-from assay.verdict.stats import VerdictError, bh, clopper_pearson, expected_false, pitman_morgan
+from assay.verdict.stats import VerdictError, bh, clopper_pearson, expected_false
 
 __all__ = [
     "CONTRADICTED",
@@ -24,5 +24,4 @@ __all__ = [
     "clopper_pearson",
     "expected_false",
     "judge",
-    "pitman_morgan",
 ]

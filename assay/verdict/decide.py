@@ -16,6 +16,7 @@ from assay.verdict.rate import rate_outcome
 from assay.verdict.reduce import Samples, reduce
 from assay.verdict.regions import CONTRADICTED, DIRECTION_ONLY, INCONCLUSIVE, REPRODUCED, UNTESTED
 from assay.verdict.rows import Undecided
+from assay.verdict.spread import spread_outcome
 from assay.verdict.stats import VerdictError
 
 
@@ -24,6 +25,8 @@ def decide(test: Test, result: Result, contradiction: float | None = None) -> Ou
     try:
         if test.kind == "rate":
             return rate_outcome(test, result, contradiction)
+        if test.kind == "spread":
+            return spread_outcome(test, result, contradiction)
         samples = reduce(test, result)
     except Undecided as early:
         return Outcome(early.word, early.reason, bar_text(test), unit=test.unit, evidence=test.evidence)

@@ -215,7 +215,7 @@ def _along(test: Test, columns: _Columns) -> _Columns:
         low.append(stats.contrast(y, weights))
         high.append(stats.contrast(columns.high[:, members].astype(float), weights))
         tails.append((y[:, -1] - y[:, -2]) / (x[-1] - x[-2]))
-    tail = np.stack(tails, axis=1) if scale == "log" and test.tail else None
+    tail = np.stack(tails, axis=1) if scale == "log" else None
     return _Columns(np.stack(low, axis=1), np.stack(high, axis=1), [dict(key) for key in groups], tail, problem, norm)
 
 

@@ -186,16 +186,32 @@ def replicates_needed(distance: float, sd: float) -> int | None:
     return math.ceil(needed) + 2 if needed < 1e9 else None
 
 
-def pitman_morgan(a: ArrayLike, b: ArrayLike) -> tuple[float, float]:
-    """Spread against spread, on paired replicates: (r, one-sided p that b spreads more than a); n >= 20.
+def spread_interval(a: Array, b: Array, alpha: float | None = None) -> tuple[Array, Array]:
+    """The interval of sd(a) / sd(b) on paired replicates along the last axis (Pitman 1939, Morgan 1939).
 
-    r > 0 where b has the larger variance (Pitman 1939, Morgan 1939).
+    It holds the ratios r for which a + r b and a - r b are not correlated at this level, and is exact for normal
+    pairs, however correlated.
     """
-    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if a.shape != b.shape or a.size < MIN_FOR_SPREADS:
-        raise VerdictError(f"comparing spreads needs {MIN_FOR_SPREADS} paired replicates, there are {a.size}")
-    test = scipy.stats.pearsonr(a + b, b - a, alternative="greater")
-    return float(test.statistic), float(test.pvalue)
+    n = a.shape[-1]
+    if a.shape != b.shape or n < MIN_FOR_SPREADS:
+        raise VerdictError(f"comparing spreads needs {MIN_FOR_SPREADS} paired replicates, there are {n}")
+    ratio, correlation = spread(a) / spread(b), _correlation(a, b)
+    reach = quantile((ALPHA if alpha is None else alpha) / 2, n - 2) ** 2
+    k = 1 + 2 * (1 - correlation**2) * reach / (n - 2)
+    width = np.sqrt(k + np.sqrt(k**2 - 1))
+    return ratio / width, ratio * width
+
+
+def p_spread(a: Array, b: Array, bar: float, sign: int) -> Array:
+    """One-sided p value of sd(a) / sd(b) being beyond the bar: above it for sign 1, below for -1."""
+    r = sign * _correlation(a + bar * b, a - bar * b)
+    df = a.shape[-1] - 2
+    return np.asarray(scipy.stats.t.sf(r * np.sqrt(df / np.maximum(1 - r**2, 1e-300)), df))
+
+
+def _correlation(a: Array, b: Array) -> Array:
+    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    return np.asarray((a * b).sum(axis=-1) / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1)))
 
 
 def clopper_pearson(violations: ArrayLike, trials: ArrayLike, alpha: float | None = None) -> tuple[Array, Array]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import f, norm, t
 
 from assay.calibrate import Cell, calibrate
 from assay.verdict import claim, regions, stats
@@ -50,7 +50,7 @@ def test_power_is_that_of_the_t_interval(cells: list[Cell]) -> None:
 def test_every_kind_of_rule_is_calibrated(cells: list[Cell]) -> None:
     names = " ".join(cell.name for cell in cells)
     for kind in ("any of", "2 of", "80% of", "all of", "two core parts", "equivalence", "value", "t3", "median",
-                 "censored", "settings", "pairs", "re-splits", "ratio", "rate"):  # fmt: skip
+                 "censored", "settings", "pairs", "re-splits", "ratio", "rate", "spread"):  # fmt: skip
         assert kind in names
 
 
@@ -133,6 +133,15 @@ def interval_of_a_rate_by_its_spread(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stats, "clopper_pearson", wald)
 
 
+def interval_of_spreads_as_if_not_paired(patch: pytest.MonkeyPatch) -> None:
+    def of_f(a: Any, b: Any, alpha: float | None = None) -> Any:
+        ratio, df = a.std(axis=-1) / b.std(axis=-1), a.shape[-1] - 1
+        width = np.sqrt(f.isf((alpha or 0.05) / 2, df, df))
+        return ratio / width, ratio * width
+
+    patch.setattr(stats, "spread_interval", of_f)
+
+
 def tolerance_taken_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(regions, "inside", lambda low, high, target, within: 2 * within - np.abs((low + high) / 2 - target))
 
@@ -156,6 +165,7 @@ MUTANTS: list[tuple[Mutate, tuple[str, ...]]] = [
     (one_reproduced_part_is_enough, ("two core parts",)),
     (median_over_the_whole_range_but_one, ("median",)),
     (interval_of_a_rate_by_its_spread, ("rate",)),
+    (interval_of_spreads_as_if_not_paired, ("spread",)),
     (tolerance_taken_twice, ("equivalence", "value", "power of equivalence")),
     (interval_that_only_touches_is_inside, ("equivalence", "value", "power of equivalence")),
 ]

@@ -244,7 +244,6 @@ def test_start_up_cost_does_not_flatter_an_exponent() -> None:
     verdict = judged(flattered, **EXPONENT, bar="<= 1.15")
     assert verdict.verdict == INCONCLUSIVE
     assert verdict.reason.startswith("curved")
-    assert judged(flattered, **EXPONENT, bar="<= 1.15", tail=False).verdict == REPRODUCED
 
 
 def test_a_direction_holds_only_if_the_last_sizes_keep_it() -> None:
