@@ -1,18 +1,12 @@
-"""What NSD is compared with: GCN, a perceptron, GCNII from torch-geometric, and NSD on the trivial sheaf."""
+"""GCNII from torch-geometric's layers. GCN and the perceptron are those of `methods/shared/gcn.py`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import GCN2Conv
 
-from methods.neural_sheaf_diffusion.nsd import NSD
-from methods.shared.gcn import GCN
 from methods.shared.graph import propagation
-from methods.shared.sheaf import SheafIndex
 from methods.shared.sparse import Linear, SparseMatrix, drop
 
 
@@ -44,20 +38,3 @@ class GCN2(nn.Module):
         for layer in self.layers:
             h = layer(F.dropout(h, self.dropout, self.training), first, adjacency.csr).relu()
         return self.decoder(F.dropout(h, self.dropout, self.training))
-
-
-def build(name: str, in_channels: int, out_channels: int, settings: dict[str, Any]) -> nn.Module:
-    """A method of the card by name; `settings` are its constructor's further arguments."""
-    if name == "gcn" or name == "mlp":
-        hops = [int(name == "gcn")] * settings["num_layers"]
-        return GCN(in_channels, settings["hidden_channels"], out_channels, hops, dropout=settings["dropout"])
-    if name == "gcn2":
-        return GCN2(in_channels, out_channels=out_channels, **settings)
-    return NSD(in_channels, out_channels=out_channels, maps=name.removeprefix("nsd_"), **settings)
-
-
-def prepare(name: str, edge_index: Tensor, num_nodes: int) -> SheafIndex | SparseMatrix:
-    """What the method multiplies by, made once for all epochs."""
-    if name.startswith("nsd_"):
-        return SheafIndex(edge_index, num_nodes)
-    return propagation(edge_index, num_nodes, torch.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import Data
 
-from assay.experiment import Run, experiment, seed_everything
+from assay.contenders import spent
+from assay.experiment import MethodRows, Run, experiment, seed_everything
 from methods.neural_sheaf_diffusion import theory
-from methods.neural_sheaf_diffusion.settings import PUBLISHED, USUAL, train
+from methods.neural_sheaf_diffusion.contenders import CONTENDERS, PUBLISHED, Recipe, train, without_sheaf
 from methods.shared.graph import load_graph
 from methods.shared.node_classification import Fit
 from methods.shared.sheaf import MapLearner, SheafIndex, SheafLaplacian
 
 RING, WEBKB = ["heterophilous_ring"], ["texas", "wisconsin", "cornell"]
 SHEAVES = ["nsd_diagonal", "nsd_orthogonal", "nsd_general"]
-CONTENDERS = ["gcn", "mlp", "gcn2", "nsd_identity", *SHEAVES]
 ONE, TEN = [0], list(range(10))  # splits of a graph
 NINE = [*WEBKB, "chameleon", "squirrel", "actor", "cora_ten_splits", "citeseer_ten_splits"]
 
@@ -31,19 +32,20 @@ def load(run: Run) -> Data:
 
 
 def fit(
-    run: Run, name: str, data: Data, split: int, settings: dict[str, Any], epochs: int, patience: int | None
+    run: Run, m: MethodRows, name: str, data: Data, split: int, recipe: Recipe, epochs: int, patience: int | None
 ) -> Fit:
-    """A training whose initial weights and dropout belong to this seed and this split."""
+    """Train, and record the test accuracy and what it took. Initial weights and dropout belong to seed and split."""
     seed_everything(len(TEN) * run.seed + split)
-    return train(name, data, split, settings, epochs, patience)[1]
+    model, result = train(name, data, recipe, split, epochs, patience)
+    m.record("accuracy", 100 * result.test_accuracy, unit="%")
+    spent(m, model, steps=result.epochs)
+    return result
 
 
-def hyperparameters(run: Run, method: str) -> dict[str, Any]:
-    """Tuned on the WebKB graphs with the same number of trials for each method; the usual ones for generated data."""
-    settings = dict(USUAL) if run.dataset in RING else run.tuned(method)
-    if method.startswith("nsd_"):
-        settings["stalk_dim"] = 2 if run.dataset in RING else 3
-    return settings
+def recipe_of(run: Run, name: str) -> Recipe:
+    """Tuned on the WebKB graphs with the same number of trials for each method; the usual one for generated data."""
+    recipe = CONTENDERS[name].recipe_on(run.dataset)
+    return recipe if run.dataset in RING else replace(recipe, **run.tuned(name))
 
 
 def validation_score(method: str, hyperparameters: dict[str, Any], seed: int) -> float:
@@ -54,8 +56,8 @@ def validation_score(method: str, hyperparameters: dict[str, Any], seed: int) ->
     scores = []
     for name in WEBKB:
         data = load_graph(name, normalize_features=True)
-        settings = {**hyperparameters, **({"stalk_dim": 3} if method.startswith("nsd_") else {})}
-        scores.append(train(method, data, 0, settings, epochs=100, patience=40)[1].val_accuracy)
+        recipe = replace(CONTENDERS[method].recipe_on(name), **hyperparameters)
+        scores.append(train(method, data, recipe, epochs=100, patience=40)[1].val_accuracy)
     return sum(scores) / len(scores)
 
 
@@ -75,8 +77,7 @@ def accuracy(run: Run, splits: list[int], epochs: int, patience: int | None) -> 
         found = {}
         for name in CONTENDERS:
             with run.method(name, split=split) as m:
-                found[name] = result = fit(run, name, data, split, hyperparameters(run, name), epochs, patience)
-                m.record("accuracy", 100 * result.test_accuracy, unit="%")
+                found[name] = result = fit(run, m, name, data, split, recipe_of(run, name), epochs, patience)
                 m.record("val_accuracy", 100 * result.val_accuracy, unit="%")
                 if split == splits[0]:
                     some = range(0, result.epochs, 5)
@@ -106,15 +107,15 @@ def published(
     epochs: at most, where not 300. smaller: what is smaller here than published.
     """
     data, name = load(run), str(run.dataset)
-    settings = {**PUBLISHED[name], **smaller.get(name, {})}
-    learnt = f"nsd_{settings.pop('maps')}"
-    trivial = {key: value for key, value in settings.items() if key not in ("edge_weights", "sparse_learner")}
+    maps, recipe = PUBLISHED[name]
+    recipe = replace(recipe, **smaller.get(name, {}))
     for split in splits:
-        for method, variant, options in (("nsd", learnt, settings), ("nsd_identity", "nsd_identity", trivial)):
+        for method, variant, own in (
+            ("nsd", f"nsd_{maps}", recipe),
+            ("nsd_identity", "nsd_identity", without_sheaf(recipe)),
+        ):
             with run.method(method, split=split) as m:
-                result = fit(run, variant, data, split, options, epochs.get(name, 300), patience)
-                m.record("accuracy", 100 * result.test_accuracy, unit="%")
-                m["epochs"] = result.epochs
+                m["epochs"] = fit(run, m, variant, data, split, own, epochs.get(name, 300), patience).epochs
 
 
 @experiment(
@@ -135,9 +136,8 @@ def depth(
         for name in methods:
             for layers in depths:
                 with run.method(name, layers=layers, split=split) as m:
-                    settings = {**hyperparameters(run, name), "num_layers": layers}
-                    result = fit(run, name, data, split, settings, epochs, patience)
-                    m.record("accuracy", 100 * result.test_accuracy, unit="%")
+                    recipe = replace(recipe_of(run, name), num_layers=layers)
+                    fit(run, m, name, data, split, recipe, epochs, patience)
 
 
 @experiment(quick=dict(datasets=[], sides=[4, 20]), standard=dict(datasets=[], sides=[4, 20, 50]))

@@ -11,8 +11,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import degree, scatter
 
+from methods.neural_sheaf_diffusion.contenders import features
 from methods.neural_sheaf_diffusion.nsd import NSD, Maps, SheafLayer
-from methods.neural_sheaf_diffusion.settings import features
 from methods.shared.node_classification import Masks, fit
 from methods.shared.sheaf import SheafIndex
 

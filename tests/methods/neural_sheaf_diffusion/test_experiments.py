@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import torch
 
-from assay import ROOT
-from assay.card import load_card
 from assay.experiment import Run
 from methods.neural_sheaf_diffusion import experiments
+from methods.neural_sheaf_diffusion.contenders import CONTENDERS, SheafRecipe, features, train
 from methods.neural_sheaf_diffusion.hotpaths import diagonal_step, index_of_graph
 from methods.neural_sheaf_diffusion.peer import epochs_of
-from methods.neural_sheaf_diffusion.settings import USUAL, features, train
 from methods.shared.graph import load_graph
 from methods.shared.sparse import SparseMatrix
 
 
 def test_the_sheaf_beats_chance_on_the_generated_graph_and_the_seed_decides() -> None:
     data = load_graph("heterophilous_ring", seed=0, num_splits=1)
-    settings = {**USUAL, "stalk_dim": 2, "hidden_channels": 8}
+    recipe = SheafRecipe(stalk_dim=2, hidden_channels=8)
     found = []
     for _ in range(2):
         torch.manual_seed(0)
-        found.append(train("nsd_diagonal", data, 0, settings, epochs=50, patience=None)[1])
+        found.append(train("nsd_diagonal", data, recipe, epochs=50)[1])
     assert found[0] == found[1]
     assert found[0].test_accuracy > 0.45
 
@@ -37,7 +35,7 @@ def test_the_model_that_validation_prefers_is_the_one_reported() -> None:
     run = Run("accuracy", "quick", 0, "heterophilous_ring")
     experiments.accuracy.function(run, splits=[0], epochs=3, patience=None)
     rows = {(row.method, row.metric): row.value for row in run.rows}
-    assert {method for method, _ in rows} == {*experiments.CONTENDERS, "nsd"}
+    assert {method for method, _ in rows} == {*CONTENDERS, "nsd"}
     best = max(experiments.SHEAVES[:2], key=lambda name: rows[name, "val_accuracy"])
     assert rows["nsd", "accuracy"] == rows[best, "accuracy"]
 
@@ -56,6 +54,5 @@ def test_hot_paths_return_the_call_to_time() -> None:
 
 
 def test_every_method_of_the_search_has_the_same_number_of_choices() -> None:
-    search = load_card(ROOT / "methods/neural_sheaf_diffusion/paper.yaml").search
-    assert set(search) == set(experiments.CONTENDERS)
-    assert len({tuple(len(values) for values in space.values()) for space in search.values()}) == 1
+    spaces = [contender.space for contender in CONTENDERS.values()]
+    assert len({tuple(len(values) for values in space.values()) for space in spaces}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from torch_geometric.data import Data
 from torch_geometric.nn import SGConv
 
 from methods.neural_sheaf_diffusion import NSD
-from methods.neural_sheaf_diffusion.baselines import GCN2, build, prepare
+from methods.neural_sheaf_diffusion.baselines import GCN2
+from methods.neural_sheaf_diffusion.contenders import CONTENDERS
 from methods.neural_sheaf_diffusion.nsd import ORTHOGONAL, SheafLayer
 from methods.neural_sheaf_diffusion.peer import PeerNSD
 from methods.shared.sheaf import SheafIndex
@@ -305,8 +307,6 @@ def test_unusual_inputs_are_taken_or_refused(maps: str) -> None:
 @pytest.mark.parametrize("name", ["gcn", "mlp", "gcn2", "nsd_identity", "nsd_general"])
 def test_contenders_share_one_way_of_building(name: str) -> None:
     data = small_graph()
-    settings = {"hidden_channels": 4, "num_layers": 2, "dropout": 0.5}
-    model = build(name, data.num_features, 3, settings)
-    graph = prepare(name, data.edge_index, data.num_nodes)
+    model, graph = CONTENDERS[name].build(data, replace(CONTENDERS[name].recipe_on(None), hidden_channels=4))
     assert model(data.x, graph).shape == (data.num_nodes, 3)
     assert (name == "gcn2") == isinstance(model, GCN2)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,60 +11,20 @@ import torch
 from torch_geometric.data import Data
 
 from assay.experiment import Run
-from methods.neural_sheaf_diffusion import experiments, settings
-from methods.neural_sheaf_diffusion.baselines import build
-from methods.neural_sheaf_diffusion.settings import OPTIMIZER, PUBLISHED, train
-from methods.shared.graph import load_graph
+from methods.neural_sheaf_diffusion import experiments
+from methods.neural_sheaf_diffusion.contenders import CONTENDERS, PUBLISHED, Recipe, SheafRecipe, train
 from methods.shared.node_classification import Fit, History
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import run_small
 from tests.methods.claims import assert_claims_are_judged
+from tests.methods.neural_sheaf_diffusion.small import SMALL, UNTRAINED, made_small, shuffled, stand_in
 
 SLUG = "neural_sheaf_diffusion"
-ONE_SPLIT = dict(splits=[1], epochs=4, patience=None)
-SMALL: dict[str, dict[str, Any]] = {
-    "accuracy": dict(dataset="texas", **ONE_SPLIT),
-    "published": dict(dataset="wisconsin", splits=[1], epochs={"wisconsin": 15}, patience=15, smaller={}),
-    "depth": dict(dataset="wisconsin", methods=["gcn", "nsd_diagonal"], depths=[2, 8], **ONE_SPLIT),
-}
-WITHOUT_TRAINING = {
-    "bipartite_limit": "a limit of maps that are given",
-    "bipartite_learned": "trained and judged on all nodes, since the question is what can be expressed",
-    "hierarchy": "limits of sheaves that are given",
-    "energy": "a theorem",
-    "epoch_time": "a race of epochs",
-}
-
-
-def stand_in(name: str, seed: int = 0, num_splits: int = 10, normalize_features: bool = False) -> Data:
-    """A small generated graph with ten splits in place of any data set, so that no file is needed."""
-    assert normalize_features == (name in settings.PUBLISHED), "rows of bags of words are divided by their sums"
-    return load_graph("heterophilous_ring", seed=seed, num_splits=num_splits, class_size=15)
-
-
-def shuffled(data: Data, split: int, part: str) -> Data:
-    """With the labels of one part of a split permuted."""
-    nodes = data[f"{part}_mask"][:, split].nonzero().squeeze(1)
-    data.y[nodes] = data.y[nodes.roll(1)]
-    return data
 
 
 @pytest.fixture(autouse=True)
-def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "load_graph", stand_in)
-
-
-def permuted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
-    @contextmanager
-    def context() -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(experiments, "load_graph", lambda name, **o: shuffled(stand_in(name, **o), 1, "test"))
-            yield
-
-    return context
-
-
-def test_nothing_but_the_test_accuracy_knows_the_labels_of_test_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_blind(SLUG, SMALL, permuted(monkeypatch), {"accuracy"}, WITHOUT_TRAINING)
+def no_files() -> Iterator[None]:
+    with made_small():
+        yield
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -78,16 +38,15 @@ def test_every_row_is_a_training_of_its_own_split_and_seed_by_the_recipe_of_its_
         if method == "nsd" and name == "accuracy":
             continue
         if name == "published":
-            recipe = {key: value for key, value in PUBLISHED["wisconsin"].items() if key != "maps"}
-            variant = "nsd_orthogonal" if method == "nsd" else method
+            recipe, variant = PUBLISHED["wisconsin"][1], "nsd_orthogonal" if method == "nsd" else method
             if method == "nsd_identity":
-                recipe.pop("edge_weights")
+                recipe = replace(recipe, edge_weights=False)
         else:
-            variant, recipe = method, run.tuned(method) | ({"stalk_dim": 3} if method.startswith("nsd") else {})
-            recipe |= {} if layers is None else {"num_layers": layers}
+            variant, kind = method, SheafRecipe if method.startswith("nsd") else Recipe
+            recipe = kind(**run.tuned(method) | ({} if layers is None else {"num_layers": layers}))
         torch.manual_seed(10 * 2 + 1)
         epochs = 15 if name == "published" else 4
-        _, found = train(variant, data, 1, recipe, epochs, patience=None)
+        _, found = train(variant, data, recipe, 1, epochs)
         assert row.value == 100 * found.test_accuracy, (method, layers)
 
 
@@ -101,8 +60,9 @@ def test_the_validation_prefers_a_model_whatever_the_test_says() -> None:
 def test_other_seeds_and_other_splits_give_other_numbers() -> None:
     def losses(seed: int, split: int) -> list[float]:
         run, data = Run("accuracy", "standard", seed, "texas"), stand_in("texas", normalize_features=True)
-        recipe = dict(settings.USUAL, stalk_dim=2)
-        return experiments.fit(run, "nsd_diagonal", data, split, recipe, 2, None).history.train_loss
+        with run.method("nsd_diagonal", split=split) as m:
+            recipe = SheafRecipe(stalk_dim=2)
+            return experiments.fit(run, m, "nsd_diagonal", data, split, recipe, 2, None).history.train_loss
 
     assert losses(0, 0) == losses(0, 0)
     assert losses(0, 0) != losses(1, 0)
@@ -114,48 +74,28 @@ def test_a_best_epoch_is_one_of_the_lowest_validation_loss_or_the_highest_accura
     data = stand_in("texas", normalize_features=True)
     for select in ("loss", "accuracy"):
         torch.manual_seed(0)
-        recipe = dict(settings.USUAL, stalk_dim=2, select=select)
-        found = train("nsd_diagonal", data, 0, recipe, epochs=30, patience=None)[1]
+        found = train("nsd_diagonal", data, SheafRecipe(stalk_dim=2, select=select), epochs=30)[1]
         curve = found.history.val_loss if select == "loss" else [-a for a in found.history.val_accuracy]
         assert found.best_epoch == min(range(30), key=curve.__getitem__)
 
 
-@pytest.mark.parametrize("name", ["nsd_orthogonal", "gcn", "mlp", "gcn2"])
-def test_every_contender_has_its_dropout_and_its_weight_decay(name: str) -> None:
-    data, found = stand_in("texas", normalize_features=True), {}
-    recipe = dict(settings.USUAL, **({"stalk_dim": 2} if name.startswith("nsd") else {}))
-    changed = {"as it is": {}, "dropout": {"dropout": 0.0}, "weight_decay": {"weight_decay": 0.5}}
-    for what, change in changed.items():
-        torch.manual_seed(0)
-        found[what] = train(name, data, 0, {**recipe, **change}, epochs=3, patience=None)[1].history.train_loss
-    assert found["dropout"] != found["as it is"] != found["weight_decay"]
-
-
 def test_a_perceptron_sees_no_arcs_and_a_gcn_does() -> None:
     x, arcs = torch.randn(4, 3), torch.tensor([[0, 1, 2], [1, 2, 3]])
+    data = Data(x=x, edge_index=arcs, y=torch.tensor([0, 1, 0, 1]))
     for name, blind in (("mlp", True), ("gcn", False)):
-        model = build(name, 3, 2, {"hidden_channels": 4, "num_layers": 2, "dropout": 0.0}).eval()
+        model = CONTENDERS[name].build(data, Recipe(hidden_channels=4))[0].eval()
         assert torch.equal(model(x, arcs), model(x, arcs[:, :1])) is blind
-
-
-def test_learners_of_maps_decay_by_themselves() -> None:
-    data, found = stand_in("texas", normalize_features=True), []
-    for decay in (0.0, 0.0, 0.9):
-        torch.manual_seed(0)
-        recipe = dict(settings.USUAL, stalk_dim=2, sheaf_decay=decay)
-        found.append(train("nsd_diagonal", data, 0, recipe, epochs=3, patience=None)[1].history.train_loss)
-    assert found[0] == found[1] != found[2]
 
 
 def test_published_is_what_the_scripts_of_the_papers_code_run() -> None:
     """exp/scripts at commit 11e21b5, and exp/parser.py where they are silent: edge weights of bundles are on."""
-    for name, recipe in PUBLISHED.items():
-        assert recipe.get("edge_weights", False) == (recipe["maps"] == "orthogonal"), name
-    assert {name: recipe["weight_decay"] for name, recipe in PUBLISHED.items()} == {
+    for name, (maps, recipe) in PUBLISHED.items():
+        assert recipe.edge_weights == (maps == "orthogonal"), name
+    assert {name: recipe.weight_decay for name, (_, recipe) in PUBLISHED.items()} == {
         "texas": 0.005, "wisconsin": 0.0006685729356079199, "cornell": 0.0006914841722570725,
         "chameleon": 0.0002969905682317406, "squirrel": 0.00011215791366362148,
     }  # fmt: skip
-    sizes = {name: tuple(r[k] for k in ("stalk_dim", "num_layers", "hidden_channels")) for name, r in PUBLISHED.items()}
+    sizes = {name: (r.stalk_dim, r.num_layers, r.hidden_channels) for name, (_, r) in PUBLISHED.items()}
     assert sizes == {
         "texas": (3, 4, 20), "wisconsin": (3, 2, 32), "cornell": (4, 2, 16), "chameleon": (4, 5, 32),
         "squirrel": (3, 5, 32),
@@ -164,9 +104,10 @@ def test_published_is_what_the_scripts_of_the_papers_code_run() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_published_setting_makes_a_network(name: str) -> None:
-    options = {key: value for key, value in PUBLISHED[name].items() if key not in OPTIMIZER}
-    model = build(f"nsd_{options.pop('maps')}", 11, 5, options)
-    assert model.eval()(torch.randn(6, 11), torch.tensor([[0, 1, 2], [1, 2, 3]])).shape == (6, 5)
+    maps, recipe = PUBLISHED[name]
+    data = Data(x=torch.randn(6, 11), edge_index=torch.tensor([[0, 1, 2], [1, 2, 3]]), y=torch.arange(6) % 5)
+    model, index = CONTENDERS[f"nsd_{maps}"].build(data, recipe)
+    assert model.eval()(data.x, index).shape == (6, 5)
 
 
 def test_a_trial_of_tuning_is_a_validation_accuracy_and_knows_no_test_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +117,7 @@ def test_a_trial_of_tuning_is_a_validation_accuracy_and_knows_no_test_labels(mon
         monkeypatch.setattr(experiments, "load_graph", load)
         monkeypatch.setattr(experiments, "WEBKB", ["texas"])
         torch.manual_seed(0)
-        found.append(experiments.validation_score("nsd_diagonal", dict(settings.USUAL, num_layers=1), 1000))
+        found.append(experiments.validation_score("nsd_diagonal", dict(num_layers=1), 1000))
     assert found[0] == found[1] != found[2]
 
 
@@ -216,12 +157,7 @@ TINY: dict[str, dict[str, Any]] = {
     "accuracy": dict(splits=[0, 1], epochs=1, patience=None),
     "published": dict(splits=[0, 1], epochs=dict.fromkeys(PUBLISHED, 1), patience=1, smaller={}),
     "depth": dict(splits=[0, 1], epochs=1, patience=None, depths=[2, 8], methods=["gcn", "nsd_diagonal"]),
-    "bipartite_limit": dict(sides=[4]),
-    "bipartite_learned": dict(side=3, steps=1),
-    "hierarchy": dict(draws=1),
-    "energy": dict(draws=2),
-    "epoch_time": dict(pairs=1),
-}
+} | {name: {k: v for k, v in small.items() if k != "dataset"} for name, small in UNTRAINED.items()}
 
 
 @pytest.mark.parametrize(("profile", "splits"), [("standard", [0, 1]), ("quick", [0])])
