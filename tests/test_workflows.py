@@ -18,6 +18,7 @@ from typer.main import get_command
 from assay import ROOT
 from assay.cli import app
 from assay.nights.record import Night, save_night
+from datasets import info
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -83,6 +84,22 @@ def test_actionlint_finds_nothing(path: Path) -> None:
         pytest.skip("actionlint is not installed")
     done = subprocess.run([actionlint, str(path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
+
+
+def test_real_files_are_laid_out_as_the_tests_look_for_them(tmp_path: Path) -> None:
+    mirror = os.environ.get("ASSAY_MIRROR")
+    if mirror is None:
+        pytest.skip("Bitcoin data comes from upstream or a mirror: set ASSAY_MIRROR")
+    command = [sys.executable, ROOT / ".github/mirror", tmp_path, "bitcoin_otc"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    for file in info("bitcoin_otc").files:
+        assert (tmp_path / str(file.mirror)).read_bytes() == (Path(mirror) / str(file.mirror)).read_bytes()
+    ci = next(path for path in WORKFLOWS if path.stem == "ci")
+    job = yaml.safe_load(ci.read_text())["jobs"]["real-files"]
+    cached = next(step["with"]["path"] for step in job["steps"] if "cache" in step.get("uses", ""))
+    assert job["env"]["ASSAY_MIRROR"].endswith(f"/{cached}")
+    assert any(f".github/mirror {cached}" in step.get("run", "") for step in job["steps"])
 
 
 class Runner:

@@ -434,7 +434,7 @@ def toy(run):
     checkout.assay("run")
     before = json.loads(checkout.assay("verdicts", "--json").stdout)
     card = checkout.root / "methods/toy/paper.yaml"
-    card.write_text(card.read_text().replace('bar: "> 0"', 'bar: "> 1"'))
+    card.write_text(card.read_text().replace("good - bad > 0", "good - bad > 1"))
     checkout.assay("run")
     after = json.loads(checkout.assay("verdicts", "--json").stdout)
     assert not before[0]["changed"]

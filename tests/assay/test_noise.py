@@ -12,6 +12,7 @@ from assay.noise import CLAIMS, PAIRS, PROCESSES, TOLERATED, decided, decisive_c
 from assay.record import Row
 
 
+@pytest.mark.statistics
 def test_false_timing_claims_are_seldom_decided(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Row] = []
     living: list[int] = []
