@@ -36,7 +36,7 @@ class Reported(Strict):
     low: float | None = None
     high: float | None = None
     std: float | None = None
-    unit: str = ""
+    unit: str = Field(default="", description="that of the test, so that both can be compared")
     source: str
     known: Known
     setting: str = ""
@@ -75,18 +75,20 @@ class Figure(Strict):
     Of kind `scatter` or `images`: the points or images of the artifact `y`, one panel for each value of `by`.
     """
 
-    title: str
-    experiment: NAME
-    x: NAME = ""
-    y: NAME
-    colour: NAME = ""
-    by: NAME = "method"
-    where: dict[str, Scalar] = Field(default_factory=dict)
-    kind: Literal["line", "bars", "heatmap", "scatter", "images"] = "line"
-    log_x: bool = False
-    log_y: bool = False
-    x_label: str = ""
-    y_label: str = ""
+    title: str = Field(description="a heading")
+    experiment: NAME = Field(description="whose measurements are drawn")
+    x: NAME = Field(default="", description="the knob, or the curve's `x_name`")
+    y: NAME = Field(description="the metric; of a heatmap a knob, of samples the artifact")
+    colour: NAME = Field(default="", description="the metric of a heatmap")
+    by: NAME = Field(default="method", description="a series, or a panel, for each of its values")
+    where: dict[str, Scalar] = Field(default_factory=dict, description="only rows with these knobs: `{depth: 64}`")
+    kind: Literal["line", "bars", "heatmap", "scatter", "images"] = Field(
+        default="line", description="`line`, `bars`, `heatmap`, or of an artifact `scatter` or `images`"
+    )
+    log_x: bool = Field(default=False, description="`true` for a logarithmic axis")
+    log_y: bool = Field(default=False, description="the same of y")
+    x_label: str = Field(default="", description="where it is not that of `labels`")
+    y_label: str = Field(default="", description="the same of y")
 
     @model_validator(mode="after")
     def _fields_fit_the_kind(self) -> Self:
@@ -124,22 +126,39 @@ class Datasets(Strict):
 
 
 class Card(Strict):
-    title: str
+    """A paper: who wrote it, what it claims, and how that is tested."""
+
+    title: str = Field(description="the paper's")
     short: str = Field(
-        default="", max_length=32, description="what tables call the paper: 'DAGNN', 'Sheaf recommender'"
+        default="", max_length=32, description="what tables call the paper, at most 32 characters: `DAGNN`"
     )
-    topic: Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")] = "other"
-    headline: tuple[_ID, ...] = Field(default=(), max_length=3, description="the claims that a reader asks for first")
-    authors: str
-    venue: str
-    arxiv: Annotated[str, Field(pattern=r"^[0-9]{4}\.[0-9]{4,5}$|^[a-z-]+/[0-9]{7}$")] | None = None
-    url: str | None = Field(default=None, pattern=r"^https?://")
-    code: str | None = Field(default=None, pattern=r"^https?://")
-    idea: str
-    setting_of_paper: str
-    setting_of_ours: dict[Profile, str] = Field(default_factory=dict)
-    methods: dict[NAME, Literal["proposed", "baseline", "variant"]]
-    datasets: Datasets = Datasets()
+    topic: Annotated[str, Field(pattern=r"^[a-z]+( [a-z]+)*$")] = Field(
+        default="other", description="the section of the front page where it stands, in small letters"
+    )
+    data: str = Field(
+        default="", max_length=80, description="what a person calls the data sets, for tables: `Cora, Citeseer, PubMed`"
+    )
+    headline: tuple[_ID, ...] = Field(
+        default=(), max_length=3, description="one to three of the paper's claims, which a reader asks for first"
+    )
+    authors: str = Field(description="family names")
+    venue: str = Field(description="`KDD 2020`")
+    arxiv: Annotated[str, Field(pattern=r"^[0-9]{4}\.[0-9]{4,5}$|^[a-z-]+/[0-9]{7}$")] | None = Field(
+        default=None, description='in quotes: `"2007.09296"`'
+    )
+    url: str | None = Field(default=None, pattern=r"^https?://", description="of the paper, where arXiv has none")
+    code: str | None = Field(default=None, pattern=r"^https?://", description="of the official code")
+    idea: str = Field(description="what the paper does, for a reader from another field")
+    setting_of_paper: str = Field(description="its data sets, sizes and budgets, and what of it could be read")
+    setting_of_ours: dict[Profile, str] = Field(
+        default_factory=dict, description="the same of each profile, `{quick: ..., standard: ..., gpu: ...}`"
+    )
+    methods: dict[NAME, Literal["proposed", "baseline", "variant"]] = Field(
+        description="each method with its role: `{dagnn: proposed, gcn: baseline, ungated: variant}`"
+    )
+    datasets: Datasets = Field(
+        default=Datasets(), description="those of each profile: `{quick: [csbm], standard: [cora, citeseer]}`"
+    )
     reported: dict[_ID, Annotated[Reported, BeforeValidator(_read_reported)]] = Field(
         default_factory=dict, description="numbers of the paper: `84.4 +- 0.5 %; Table 2, paper; Cora, 100 runs`"
     )
@@ -148,13 +167,15 @@ class Card(Strict):
         alias="experiments",
         description="each experiment that a claim rests on, and what its tests share",
     )
-    claims: dict[_ID, Claim]
+    claims: dict[_ID, Claim] = Field(description="name -> claim, each made falsifiable by a bar fixed before the run")
     labels: dict[NAME, str] = Field(
         default_factory=dict,
         description="what axes call a metric or a knob: `{depth: layers, accuracy: test accuracy (%)}`",
     )
-    figures: tuple[Figure, ...] = ()
-    search: dict[NAME, dict[NAME, tuple[Scalar, ...]]] = Field(default_factory=dict)
+    figures: tuple[Figure, ...] = Field(default=(), description="a list of pictures of measurements")
+    search: dict[NAME, dict[NAME, tuple[Scalar, ...]]] = Field(
+        default_factory=dict, description="spaces that are still here; new papers have them in `contenders.py`"
+    )
     slug: str = Field(default="", exclude=True)
     path: Path = Field(default=Path(), exclude=True)
 

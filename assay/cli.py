@@ -217,6 +217,14 @@ def pipeline(check: Annotated[bool, typer.Option("--check", help="Only say wheth
 
 
 @app.command()
+def reference(check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False) -> None:
+    """Write the fields of a card into CONTRIBUTING.md, from the models that read it."""
+    from assay.reference import write
+
+    write(ROOT, check=check)
+
+
+@app.command()
 def new(slug: str) -> None:
     """Start a paper: a folder and its test file that pass as they are."""
     from assay.skeleton import create
@@ -370,4 +378,5 @@ def _listed(card: Card) -> dict[str, Any]:
         "claims": list(card.claims),
         "of": {claim_id: claim.of for claim_id, claim in card.claims.items()},
         "datasets": card.datasets.names(),
+        "data": card.data,
     }  # fmt: skip

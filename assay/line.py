@@ -1,17 +1,9 @@
 """One line of a card is one test: what is compared, the region that it must lie in, and clauses after commas.
 
-    dagnn - gcn >= 1, on cora                               an effect: a bar
-    1 - direct / staged >= 0.35, direction > 0.05, mean rows     its bar, and where `direction only` begins
-    dagnn ~ 84.4 +- 0.5, outside 1, on cora                 a value: a target, and how far off is another value
-    wire - formula = 0, all graph                           a value that is met exactly
-    |found - random| <= 0.5, outside 1                      an equivalence: a margin
-    slope(log fast ~ log n) <= 1.15, core                   a trend: an exponent, a slope (y ~ n) or ranks (y ~ rank n)
-    rate(net.misses / net.solves) <= 0.01                   violations of trials
-    spread(pres / plain) <= 0.5                             the standard deviation of one against that of the other
-    semba - tgn; semba - gcn >= 2, any dataset              several tests in one bar: each must meet it
-    dagnn[depth=50] - dagnn[depth=10] >= -3 and gcn >= 20   several tests; the clauses are of each
+    dagnn - gcn >= 1, on cora, direction > 0.5, from accuracy
 
-Nothing here is handed to Python's own evaluator. The comparison is read by `assay.expression`, the rest below.
+`FORMS` and `CLAUSES` are all that it can say. Nothing here is handed to Python's own evaluator: the comparison is read
+by `assay.expression`, the rest below.
 """
 
 from __future__ import annotations
@@ -29,6 +21,22 @@ Side = Literal["value", "slope"]
 _NUMBER = r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 _RULE = re.compile(r"(mean|any|all|[1-9][0-9]{0,3} of|(?:100|[1-9][0-9]?)% of) ([A-Za-z_]\w*)")
 _CALL = re.compile(r"(slope|rate|spread)\s*\((.*)\)", re.DOTALL)
+FORMS = {
+    "dagnn - gcn >= 1": "an effect: a difference or a ratio (`a / b`, `1 - a / b`) and a bar (`>=`, `>`, `<=`, `<`)",
+    "dagnn ~ 84.4 +- 0.5": "a value: a target and its tolerance",
+    "wire - formula = 0": "a value that is met exactly",
+    "|found - random| <= 0.5": "an equivalence: a margin; the line stands in quotes",
+    "slope(log fast ~ log n) <= 1.15": "a trend: an exponent, a slope (`y ~ n`) or a rank contrast (`y ~ rank n`)",
+    "rate(net.misses / net.solves) <= 0.01": "a rate: counts of violations and of trials over all replicates",
+    "spread(pres / plain) <= 0.5": "standard deviations over replicates, at least 20, against each other",
+    "semba - tgn; semba - gcn >= 2": "several tests in one region: each must lie in it",
+    "fast - slow >= 30 and small / large < 0.5": "several tests; the clauses are of each",
+}
+METHODS = {
+    "gcn": "a method of the card; `value` where a row has no method",
+    "gcn[depth=2, width=64]": "at these knobs",
+    "gcn.time_s": "in this metric, where one test has several",
+}
 CLAUSES = {
     "on NAME": "the data set",
     "KNOB VALUE": "where the knob has this value: `depth 64`, `side below`, `pair 'S(0)->S(1)'`",

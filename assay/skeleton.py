@@ -20,6 +20,7 @@ title: "$name: the paper's title"
 authors: First Author, Second Author
 venue: Conference 2020
 topic: other
+data: points on a line
 headline: [error-is-cut]
 idea: >
   What the paper does, in a few lines that a reader from another field can follow.

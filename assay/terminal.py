@@ -87,6 +87,7 @@ def print_cards(cards: Sequence[Card]) -> None:
 def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdict]) -> None:
     """One paper: its idea, what it takes to run, and what is known of its claims."""
     say(out, f"{card.title}\n{card.authors}. {card.venue}" + (f". arXiv {card.arxiv}" if card.arxiv else ""))
+    say(out, f"Data: {card.data or ', '.join(card.datasets.names()) or 'none'}")
     say(out, f"\n{card.idea.strip()}\n")
     for name, role in card.methods.items():
         say(out, f"  {role:<9} {name}")

@@ -134,6 +134,14 @@ def test_invalid_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
         card(tmp_path, "title: [unclosed\nauthors: x: y\n")
 
 
+def test_an_equivalence_without_quotes_says_that_it_needs_them(tmp_path: Path) -> None:
+    text = (HEAD + CLAIM).replace("test: good - bad >= 1,", "test: |good - bad| <= 1,")
+    with pytest.raises(
+        CardError, match=r"paper\.yaml:12: not valid YAML: .*; a text that begins with | or > stands in"
+    ):
+        card(tmp_path, text)
+
+
 def test_yaml_cannot_construct_python_objects(tmp_path: Path) -> None:
     with pytest.raises((CardError, yaml.YAMLError)):
         card(tmp_path, 'title: !!python/object/apply:os.system ["true"]\n')
