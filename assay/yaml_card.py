@@ -47,9 +47,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], Lines]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = str(getattr(error, "problem", error))
-        hint = "; a text that begins with | or > stands in quotes" if "chomping" in problem else ""
-        raise CardError(f"{where}: not valid YAML: {problem}{hint}") from error
+        block = mark and re.search(r"[:-] +[|>][^-+\d]", text.splitlines()[min(mark.line, text.count("\n"))])
+        hint = "; a text that begins with | or > stands in quotes" if block else ""
+        raise CardError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}{hint}") from error
     if not isinstance(root, yaml.MappingNode):
         raise CardError(f"{path}:1: a card is a mapping of fields; start from `assay new <slug>`")
     lines: Lines = {}

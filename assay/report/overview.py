@@ -81,8 +81,8 @@ def words_of(views: Sequence[ClaimView]) -> str:
     found: dict[str, None] = {}
     for view in views:
         card, claim = view.card, view.claim
-        text = " ".join((card.slug, card.name, card.title, card.authors, card.venue, card.topic, card.data, card.idea, view.id,
-                         claim.says, claim.paper_says, *card.methods, *card.datasets.names()))  # fmt: skip
+        text = " ".join((card.slug, card.name, card.title, card.authors, card.venue, card.topic, card.data, card.idea,
+                         view.id, claim.says, claim.paper_says, *card.methods, *card.datasets.names()))  # fmt: skip
         found |= dict.fromkeys(squashed(word).strip(".,;:()[]'\"") for word in text.split())
         found |= dict.fromkeys((squashed(view.reported_text), squashed(view.lead.estimate)))
     return " ".join(word for word in found if len(word) > 1)

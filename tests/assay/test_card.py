@@ -137,7 +137,7 @@ def test_invalid_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
 def test_an_equivalence_without_quotes_says_that_it_needs_them(tmp_path: Path) -> None:
     text = (HEAD + CLAIM).replace("test: good - bad >= 1,", "test: |good - bad| <= 1,")
     with pytest.raises(
-        CardError, match=r"paper\.yaml:12: not valid YAML: .*; a text that begins with | or > stands in"
+        CardError, match=r"paper\.yaml:12: not valid YAML: .*; a text that begins with \| or > stands in quotes"
     ):
         card(tmp_path, text)
 
