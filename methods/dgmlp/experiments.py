@@ -2,71 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment, seed_everything
-from methods.dgmlp.baselines import PeerDGMLP, last_hop, s2gc, uniform
-from methods.dgmlp.dgmlp import (
-    DGMLP,
-    ResidualMLP,
-    graph_smoothing_levels,
-    smoothed_features,
-    weighted_hops,
-)
+from methods.dgmlp.baselines import PeerDGMLP
+from methods.dgmlp.contenders import CONTENDERS, FAMILIES, PUBLISHED, optimizer_of
+from methods.dgmlp.dgmlp import DGMLP, graph_smoothing_levels, smoothed_features
 from methods.dgmlp.scaling import METHODS, SHAPES, Study, smooth_and_step, smoother, stepper
-from methods.dgmlp.training import (
-    DGMLP_RECIPES,
-    S2GC_RECIPES,
-    SGC_RECIPES,
-    Recipe,
-    Task,
-    fit_deep,
-    fit_rows,
-    last_accuracy,
-    load_task,
-    row_forward,
-)
-from methods.shared.gcn import GCN
+from methods.dgmlp.training import Recipe, Task, fit_deep, fit_rows, last_accuracy, load_task, row_forward
 from methods.shared.graph import propagation
 from methods.shared.node_classification import Fit, fit
 
 QUICK, CITATION, PAPER = ["csbm_clustered"], ["cora", "citeseer"], ["pubmed"]
-# Layers -> hops of each, by model: D_p = D_t; D_p = 2 D_t; D_t = 2 (the knob is D_p); D_p = 0
-FAMILIES: dict[str, tuple[Callable[[int], list[int]], str | None]] = {
-    "gcn": (lambda depth: [1] * depth, None),
-    "gcn_two_hops": (lambda depth: [2] * depth, None),
-    "gcn_two_layers": (lambda depth: [depth - depth // 2, depth // 2], None),
-    "resgcn": (lambda depth: [1] * depth, "res"),
-    "densegcn": (lambda depth: [1] * depth, "dense"),
-    "mlp": (lambda depth: [0] * depth, None),
-    "mlp_res": (lambda depth: [0] * depth, "res"),
-    "mlp_dense": (lambda depth: [0] * depth, "dense"),
-}
 
 
-def record(m: MethodRows, result: Fit) -> None:
-    """Accuracies in percent at the epoch of best validation accuracy."""
+def record(m: MethodRows, model: nn.Module, result: Fit) -> None:
+    """Accuracies in percent at the epoch of best validation accuracy, and what it took."""
     m.record("accuracy", 100 * result.test_accuracy, unit="%")
     m.record("train_accuracy", 100 * result.train_accuracy, unit="%")
     m.record("val_accuracy", 100 * result.val_accuracy, unit="%")
+    spent(m, model, steps=result.epochs)
 
 
-def mixed(name: str, task: Task, K: int) -> Tensor:
-    """Features (N, F) of a method that mixes hops 0..K."""
-    if name in ("dgmlp", "dgmlp_paper"):
-        stationary = "paper" if name == "dgmlp_paper" else "code"
-        return smoothed_features(task.x, task.adjacency, K, stationary=stationary)
-    return weighted_hops(task.x, task.adjacency, last_hop(K) if name == "sgc" else uniform(K))
-
-
-def classify(m: MethodRows, task: Task, features: Tensor, recipe: Recipe) -> None:
-    """Train the citation graphs' classifier of DGMLP, one linear layer, on features (N, F)."""
-    model = ResidualMLP(features.shape[1], 0, task.num_classes, dropout=recipe.dropout).to(features.device)
-    record(m, fit_rows(model, features, task, recipe))
+def classify(m: MethodRows, name: str, task: Task, recipe: Recipe) -> None:
+    """Train one linear layer on a mix of the hops, and record its best epoch and its last."""
+    model, features = CONTENDERS[name].build(task, recipe)
+    record(m, model, fit_rows(model, features, task, recipe))
     m.record("last_accuracy", 100 * last_accuracy(model, features, task), unit="%")
 
 
@@ -80,13 +46,13 @@ def same_protocol(run: Run, sgc_hops: list[int]) -> None:
 
     `last_accuracy` is that of the last epoch: what is left without choosing an epoch by 500 validation labels.
     """
-    task, recipe = load_task(run), DGMLP_RECIPES[run.dataset]
+    task, recipe = load_task(run), CONTENDERS["dgmlp"].recipe_on(run.dataset)
     for name in ("dgmlp", "dgmlp_paper", "uniform"):
         with run.method(name) as m:
-            classify(m, task, mixed(name, task, recipe.K), recipe)
+            classify(m, name, task, recipe)
     for K in sgc_hops:
         with run.method("sgc", hops=K) as m:
-            classify(m, task, mixed("sgc", task, K), recipe)
+            classify(m, "sgc", task, replace(recipe, K=K))
 
 
 @experiment(
@@ -100,20 +66,18 @@ def published_protocol(run: Run, epochs: int) -> None:
     Adam 0.01 and the epoch of lowest validation loss among `epochs`.
     """
     task = load_task(run, normalize=True)
-    for name, recipe, weights in (
-        ("sgc", SGC_RECIPES[run.dataset], last_hop),
-        ("s2gc", S2GC_RECIPES[run.dataset], s2gc),
-    ):
+    for name in ("sgc", "s2gc"):
         with run.method(name) as m:
-            x = weighted_hops(task.x, task.adjacency, weights(recipe.K))
-            model = nn.Linear(x.shape[1], task.num_classes).to(run.device)
+            recipe = PUBLISHED[name].recipe_on(run.dataset)
+            model, x = PUBLISHED[name].build(task, recipe)
             fit_rows(model, x, task, recipe)
             m.record("accuracy", 100 * last_accuracy(model, x, task), unit="%")
+            spent(m, model, steps=recipe.epochs)
     with run.method("gcn") as m:
-        gcn = GCN(task.x.shape[1], 16, task.num_classes, [1, 1], dropout=0.5).to(run.device)
+        gcn = PUBLISHED["gcn"].build(task, PUBLISHED["gcn"].recipe)
         first, second = (linear.parameters() for linear in gcn.linears)
         optimizer = torch.optim.Adam([{"params": first, "weight_decay": 5e-4}, {"params": second}], lr=0.01)
-        record(m, fit_deep(gcn, task, optimizer, epochs, select="loss"))
+        record(m, gcn, fit_deep(gcn, task, optimizer, epochs, select="loss"))
 
 
 DEPTHS = dict(
@@ -156,16 +120,12 @@ def depth_sweep_raw(run: Run, hidden: int, epochs: int, depths: dict[str, list[i
 
 def _sweep(run: Run, task: Task, hidden: int, epochs: int, depths: dict[str, list[int]]) -> None:
     for name, sizes in depths.items():
-        hops, residual = FAMILIES[name]
         for depth in sizes:
             with run.method(name, depth=depth) as m:
-                model = GCN(
-                    task.x.shape[1], hidden, task.num_classes, hops(depth), dropout=0.2, residual=residual
-                ).to(run.device)  # fmt: skip
-                gradients: list[float] = []
+                recipe = replace(CONTENDERS[name].recipe, depth=depth, hidden=hidden)
+                model, gradients = CONTENDERS[name].build(task, recipe), []
                 model.linears[0].weight.register_hook(lambda g, seen=gradients: seen.append(float(g.abs().mean())))
-                optimizer = torch.optim.Adam(model.parameters(), lr=0.01, weight_decay=5e-4)
-                record(m, fit_deep(model, task, optimizer, epochs, select="accuracy"))
+                record(m, model, fit_deep(model, task, optimizer_of(model, recipe), epochs, select=recipe.select))
                 m["gradient"] = sum(gradients) / len(gradients)
                 m.curve("first_layer_gradient", x=range(1, len(gradients) + 1, 5), y=gradients[::5], x_name="epoch")
 
@@ -187,7 +147,7 @@ def hop_sweep(run: Run, hops: dict[str, dict[str, list[int]]]) -> None:
     for name, sizes in hops[run.dataset].items():
         for K in sizes:
             with run.method(name, hops=K) as m:
-                classify(m, task, mixed(name, task, K), DGMLP_RECIPES[run.dataset])
+                classify(m, name, task, replace(CONTENDERS[name].recipe_on(run.dataset), K=K))
 
 
 @experiment(quick=dict(datasets=QUICK, K=40), standard=dict(datasets=CITATION, K=40), gpu=dict(datasets=PAPER, K=40))
@@ -207,7 +167,7 @@ def sparsity(run: Run, kept: list[float], hops: list[int]) -> None:
         task = load_task(run, kept=share)
         for K in hops:
             with run.method("sgc", hops=K, kept=share) as m:
-                classify(m, task, mixed("sgc", task, K), DGMLP_RECIPES[run.dataset])
+                classify(m, "sgc", task, replace(CONTENDERS["sgc"].recipe_on(run.dataset), K=K))
 
 
 @experiment(
@@ -279,7 +239,7 @@ def hop_memory(run: Run, n: int, num_features: int, hops: list[int]) -> None:
 )  # fmt: skip
 def peer_time(run: Run, pairs: int) -> None:
     """An epoch, a step and an evaluation, of DGMLP on the rows that are needed, and of torch-geometric's parts."""
-    task, recipe = load_task(run), DGMLP_RECIPES[run.dataset]
+    task, recipe = load_task(run), CONTENDERS["dgmlp"].recipe_on(run.dataset)
     model = DGMLP(task.x.shape[1], 0, task.num_classes, K=recipe.K, dropout=recipe.dropout).to(run.device)
     peer = PeerDGMLP(task.x.shape[1], task.num_classes, recipe.K, recipe.dropout).to(run.device)
     features = model.smooth(task.x, task.adjacency)

@@ -29,27 +29,6 @@ class Recipe:
     epochs: int = 200
 
 
-# run.sh of the official code. The generated graph has Cora's, with fewer hops.
-DGMLP_RECIPES = {
-    "cora": Recipe(20, 0.2, 0.2, 5e-3),
-    "citeseer": Recipe(15, 0.1, 0.1, 5e-2),
-    "pubmed": Recipe(20, 0.5, 0.2, 5e-5),
-    "csbm_clustered": Recipe(10, 0.2, 0.2, 5e-3),
-}
-# SGC-tuning/ and README of SGC's official code: no dropout, row-normalised features, the last epoch.
-SGC_RECIPES = {
-    "cora": Recipe(2, 0.0, 0.2, 1.3026973714043257e-05, 100),
-    "citeseer": Recipe(2, 0.0, 0.2, 2.3545587233182368e-05, 150),
-    "pubmed": Recipe(2, 0.0, 0.2, 7.403929623323868e-05, 100),
-}
-# S2GC's scripts, as DGMLP's official code ships them: likewise.
-S2GC_RECIPES = {
-    "cora": Recipe(16, 0.0, 0.2, 1e-5, 100),
-    "citeseer": Recipe(16, 0.0, 0.2, 1e-4, 150),
-    "pubmed": Recipe(16, 0.0, 0.2, 2e-5, 100),
-}
-
-
 @dataclass(frozen=True)
 class Task:
     """A graph and its split.

@@ -12,7 +12,8 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import NormalizeFeatures
 
 import datasets
-from methods.dgmlp import training
+from methods.dgmlp import experiments, training
+from methods.dgmlp.contenders import DeepRecipe
 
 EPOCHS = 4
 SMALL: dict[str, dict[str, object]] = {
@@ -35,6 +36,14 @@ UNTRAINED: dict[str, dict[str, object]] = {
     "peer_time": dict(dataset="cora", pairs=1),
 }
 
+WITHOUT = dict.fromkeys(UNTRAINED, "records levels, times and bytes alone")
+TEST_METRICS = {"accuracy", "last_accuracy"}
+RECIPES = {
+    "dgmlp": training.Recipe(K=3, dropout=0.5, lr=0.05, weight_decay=5e-3, epochs=5),
+    "gcn": DeepRecipe(hidden=4, epochs=3),
+}
+FIXED = {"select": "three epochs have the same best one by loss and by accuracy"}
+
 
 def bag_of_words() -> Data:
     """800 vertices in four communities, features of zeros and ones."""
@@ -43,22 +52,26 @@ def bag_of_words() -> Data:
     return data
 
 
-def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def made_small() -> Iterator[None]:
     """Loading gives the generated graph whatever is asked for; recipes are the published ones, but for their length."""
     generated = bag_of_words()
-    monkeypatch.setattr(
-        training, "load_graph",
-        lambda name, normalize_features=False: (NormalizeFeatures() if normalize_features else Data.clone)(
-            generated.clone()
-        ),
-    )  # fmt: skip
-    for recipes in (training.DGMLP_RECIPES, training.SGC_RECIPES, training.S2GC_RECIPES):
-        for name, recipe in recipes.items():
-            monkeypatch.setitem(recipes, name, replace(recipe, epochs=EPOCHS))
+
+    def load(name: str, normalize_features: bool = False) -> Data:
+        return (NormalizeFeatures() if normalize_features else Data.clone)(generated.clone())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "load_graph", load)
+        for registry in (experiments.CONTENDERS, experiments.PUBLISHED):
+            for name, contender in registry.items():
+                if isinstance(contender.recipe, dict):
+                    short = {key: replace(recipe, epochs=EPOCHS) for key, recipe in contender.recipe.items()}
+                    patch.setitem(registry, name, replace(contender, recipe=short))
+        yield
 
 
 @contextmanager
-def labels_permuted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def test_data_permuted() -> Iterator[None]:
     """The test labels of the graph as it is loaded, before anything is normalised, smoothed or trained."""
     load_graph = training.load_graph
 
@@ -68,6 +81,6 @@ def labels_permuted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         data.y[test] = data.y[test[torch.randperm(len(test), generator=torch.Generator().manual_seed(1))]]
         return data
 
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "load_graph", permuted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "load_graph", permuted)
         yield

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from methods.dgmlp import ResidualMLP, node_smoothing_levels, smoothed_features, stationary_state
-from methods.dgmlp.training import DGMLP_RECIPES, Recipe, Task, fit_rows
+from methods.dgmlp.contenders import CONTENDERS
+from methods.dgmlp.training import Recipe, Task, fit_rows
 from methods.shared.gcn import GCN
 from methods.shared.graph import propagation
 from methods.shared.node_classification import Masks
@@ -118,7 +119,7 @@ def test_resgcn_is_the_released_codes_but_for_its_last_relu() -> None:
 
 
 def test_recipes_are_those_of_its_run_script() -> None:
-    found = {name: (r.K, r.dropout, r.lr, r.weight_decay, r.epochs) for name, r in DGMLP_RECIPES.items()}
+    found = {name: (r.K, r.dropout, r.lr, r.weight_decay, r.epochs) for name, r in CONTENDERS["dgmlp"].recipe.items()}
     assert {name: found[name] for name in ("cora", "citeseer", "pubmed")} == {
         "cora": (20, 0.2, 0.2, 5e-3, 200),
         "citeseer": (15, 0.1, 0.1, 5e-2, 200),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -9,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from assay.experiment import Run
-from methods.dgmlp import experiments, smoothed_features, stationary_state, training, weighted_hops
-from methods.dgmlp.experiments import FAMILIES
-from methods.dgmlp.training import DGMLP_RECIPES, S2GC_RECIPES, SGC_RECIPES, Recipe, Task, fit_deep, fit_rows
+from methods.dgmlp import ResidualMLP, experiments, smoothed_features, stationary_state, training, weighted_hops
+from methods.dgmlp.baselines import last_hop
+from methods.dgmlp.contenders import CONTENDERS, FAMILIES, PUBLISHED
+from methods.dgmlp.training import Recipe, Task, fit_deep, fit_rows
 from methods.shared.gcn import GCN
 from methods.shared.node_classification import Fit
 from tests.methods.blindness import run_small
-from tests.methods.dgmlp.small import EPOCHS, SMALL, make_small
+from tests.methods.dgmlp.small import EPOCHS, SMALL, made_small
 
 
 @dataclass
@@ -32,9 +34,8 @@ class Trained:
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
+def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Trained]]:
     """What the experiments train, in order, as they really train it."""
-    make_small(monkeypatch)
     seen: list[Trained] = []
 
     def rows(model: nn.Module, features: Tensor, task: Task, recipe: Recipe) -> Fit:
@@ -50,7 +51,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
 
     monkeypatch.setattr(experiments, "fit_rows", rows)
     monkeypatch.setattr(experiments, "fit_deep", deep)
-    return seen
+    with made_small():
+        yield seen
 
 
 def values(run: Run, metric: str) -> list[float]:
@@ -73,8 +75,8 @@ def powers(task: Task, K: int) -> list[Tensor]:
 
 def test_one_protocol_is_one_recipe_on_raw_features_that_differ_in_the_mix_alone(trained: list[Trained]) -> None:
     run = run_small("dgmlp", "same_protocol", **SMALL["same_protocol"])
-    recipe = DGMLP_RECIPES["cora"]
-    assert {one.recipe for one in trained} == {recipe}
+    recipe = CONTENDERS["dgmlp"].recipe_on("cora")
+    assert {replace(one.recipe, K=recipe.K) for one in trained} == {recipe}
     assert {one.model.dropout for one in trained} == {0.2}
     assert set(trained[0].task.x.unique().tolist()) == {0, 1}
     dgmlp, paper, uniform, two, ten = (one.features for one in trained)
@@ -96,7 +98,7 @@ def test_baselines_under_their_own_protocol_have_normalised_features_and_the_las
 ) -> None:
     run = run_small("dgmlp", "published_protocol", **SMALL["published_protocol"])
     sgc, s2gc, gcn = trained
-    assert (sgc.recipe, s2gc.recipe) == (SGC_RECIPES["cora"], S2GC_RECIPES["cora"])
+    assert (sgc.recipe, s2gc.recipe) == (PUBLISHED["sgc"].recipe_on("cora"), PUBLISHED["s2gc"].recipe_on("cora"))
     sums = gcn.task.x.sum(dim=1)
     torch.testing.assert_close(sums, torch.ones_like(sums))
     hops = powers(gcn.task, 16)
@@ -113,9 +115,9 @@ def test_baselines_under_their_own_protocol_have_normalised_features_and_the_las
 
 
 def test_published_hyper_parameters_are_sgcs_and_s2gcs() -> None:
-    assert training.SGC_RECIPES["citeseer"] == Recipe(2, 0.0, 0.2, 2.3545587233182368e-05, 150)
-    assert training.SGC_RECIPES["cora"] == Recipe(2, 0.0, 0.2, 1.3026973714043257e-05, 100)
-    assert training.S2GC_RECIPES["citeseer"] == Recipe(16, 0.0, 0.2, 1e-4, 150)
+    assert PUBLISHED["sgc"].recipe_on("citeseer") == Recipe(2, 0.0, 0.2, 2.3545587233182368e-05, 150)
+    assert PUBLISHED["sgc"].recipe_on("cora") == Recipe(2, 0.0, 0.2, 1.3026973714043257e-05, 100)
+    assert PUBLISHED["s2gc"].recipe_on("citeseer") == Recipe(16, 0.0, 0.2, 1e-4, 150)
 
 
 def test_all_families_of_the_analysis_share_width_dropout_optimiser_and_rule(trained: list[Trained]) -> None:
@@ -142,14 +144,14 @@ def test_hops_are_counted_from_the_features_and_edges_are_what_is_left_out(train
     torch.testing.assert_close(one.features, powers(one.task, 1)[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(ten.features, powers(ten.task, 10)[10], rtol=1e-4, atol=1e-5)
     assert torch.equal(dgmlp.features, smoothed_features(dgmlp.task.x, dgmlp.task.adjacency, 5))
-    assert {t.recipe for t in trained} == {DGMLP_RECIPES["cora"]}
+    assert {replace(t.recipe, K=20) for t in trained} == {CONTENDERS["dgmlp"].recipe_on("cora")}
     trained.clear()
     run_small("dgmlp", "sparsity", **SMALL["sparsity"])
     edges = [(len(t.task.adjacency.values) - len(t.task.x)) // 2 for t in trained[::2]]
     assert edges == [edges[0], round(edges[0] / 2), round(edges[0] / 4)]
     for few, many in zip(trained[::2], trained[1::2], strict=True):
-        assert torch.equal(few.features, weighted_hops(few.task.x, few.task.adjacency, experiments.last_hop(2)))
-        assert torch.equal(many.features, weighted_hops(few.task.x, few.task.adjacency, experiments.last_hop(10)))
+        assert torch.equal(few.features, weighted_hops(few.task.x, few.task.adjacency, last_hop(2)))
+        assert torch.equal(many.features, weighted_hops(few.task.x, few.task.adjacency, last_hop(10)))
 
 
 def test_the_seed_draws_the_edges_that_are_kept_and_the_first_weights(trained: list[Trained]) -> None:
@@ -161,10 +163,10 @@ def test_the_seed_draws_the_edges_that_are_kept_and_the_first_weights(trained: l
 
 
 def test_the_epoch_that_is_kept_is_the_first_of_best_validation_accuracy(trained: list[Trained]) -> None:
-    make_longer = replace(DGMLP_RECIPES["cora"], epochs=30)
+    make_longer = replace(CONTENDERS["dgmlp"].recipe_on("cora"), epochs=30)
     task = training.load_task(Run("any", "quick", seed=0, dataset="cora"))
     torch.manual_seed(0)
-    model = experiments.ResidualMLP(task.x.shape[1], 0, task.num_classes, dropout=0.2)
+    model = ResidualMLP(task.x.shape[1], 0, task.num_classes, dropout=0.2)
     fitted = fit_rows(model, smoothed_features(task.x, task.adjacency, 3), task, make_longer)
     seen = fitted.history.val_accuracy
     assert fitted.val_accuracy == max(seen)

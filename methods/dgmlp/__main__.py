@@ -1,0 +1,5 @@
+"""`python -m methods.dgmlp`"""
+
+from methods.dgmlp.dgmlp import main
+
+main()
