@@ -9,6 +9,8 @@ import importlib
 import io
 import json
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -39,18 +41,38 @@ if TYPE_CHECKING:
     pass
 
 
-def _end(*_: Any, **__: Any) -> None:
-    """Exit 2 after a command that did all that it could and named what it could not."""
-    if problems.any_named():
-        raise typer.Exit(2)
+def _end(*_: Any, exit_zero: bool = False, **__: Any) -> None:
+    """A command that did all that it could exits by what it could not, or by what failed."""
+    if not exit_zero and (code := problems.exit_code()):
+        raise typer.Exit(code)
 
 
 app = typer.Typer(help="Takes what a paper claims and says whether it holds.", no_args_is_help=True,
-                  pretty_exceptions_enable=False, add_completion=False, result_callback=_end)  # fmt: skip
+                  pretty_exceptions_enable=False, result_callback=_end)  # fmt: skip
 
-Slugs = Annotated[list[str] | None, typer.Argument(metavar="[SLUG]...", help="Papers; all of them when left out.")]
+
+def _slugs(incomplete: str) -> list[str]:
+    """What a shell completes."""
+    return [slug for slug in find_cards(ROOT) if slug.startswith(incomplete)]
+
+
+def _claims(ctx: typer.Context, incomplete: str) -> list[str]:
+    path = find_cards(ROOT).get(ctx.params.get("slug") or "")
+    with suppress(CardError):
+        return [name for name in load_card(path).claims if name.startswith(incomplete)] if path else []
+    return []
+
+
+Slug = Annotated[str, typer.Argument(autocompletion=_slugs)]
+Slugs = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[SLUG]...", help="Papers; all of them when left out.", autocompletion=_slugs),
+]
 ProfileOption = Annotated[Profile, typer.Option("--profile", "-p", help="How much to run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+Unread = Callable[[Path, CardError], None]
 
 
 def main() -> None:
@@ -58,7 +80,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     try:
-        app()
+        app(prog_name="assay")
     except AssayError as error:
         say(err, f"assay: {error}")
         raise SystemExit(2) from None
@@ -74,6 +96,9 @@ def _version(asked: bool) -> None:
 def _begin(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 though a paper failed: it is named, and `assay check` fails.")
     ] = False,
 ) -> None:
     problems.forget()
@@ -91,7 +116,10 @@ def list_papers(as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    slug: str, claim: Annotated[str | None, typer.Argument(metavar="[CLAIM]", help="One claim, in full.")] = None
+    slug: Slug,
+    claim: Annotated[
+        str | None, typer.Argument(metavar="[CLAIM]", help="One claim, in full.", autocompletion=_claims)
+    ] = None,
 ) -> None:
     """One paper: its idea, its methods, and what is known of its claims; or all that is known of one claim."""
     card = _cards([slug])[slug]
@@ -131,10 +159,10 @@ def run(
         str | None, typer.Option(metavar="HOST:PORT", help="Run on a Ray cluster: what `ray start --head` prints.")
     ] = None,
 ) -> None:
-    """Run papers; only what is missing is run. Failures are recorded and shown; `assay check` judges them."""
-    from assay.running import machine_and_executor, run_paper
+    """Run papers; only what is missing is run. Failures are recorded, and the exit code is 1 where there are any."""
+    from assay.running import machine_and_executor, run_paper, store_unread
 
-    cards = _cards(slugs)
+    cards = _cards(slugs, lambda path, error: store_unread(path, profile, error))
     with machine_and_executor(cluster, profile, jobs) as (machine, execute):
         for slug, card in cards.items():
             with problems.named(f"{slug}, profile {profile}"):
@@ -156,16 +184,21 @@ def verdicts(
         bool, typer.Option("--metrics", help="Only write a summary a paper, for `dvc metrics show`.")
     ] = False,
 ) -> None:
-    """Judge the claims by what has been measured."""
+    """Judge the claims by what has been measured. Exit 1 where one cannot be judged though its profile ran."""
     cards = _cards(slugs)
+    found = judge_all(cards, profile)
+    for v in found:
+        if v.device is not None and v.reason.startswith(UNJUDGED):
+            problems.failed(f"{v.paper} {v.claim}")
     if summary:
         _print_summary(cards, profile)
         return
-    found = judge_all(cards, profile)
     if metrics:
-        from assay.metrics import write_metrics
+        from assay.metrics import headline_numbers, write_metrics
 
-        write_metrics(ROOT, profile, found)
+        judged = [v for p in PROFILES for v in judge_all(cards, p)]
+        numbers = {slug: headline_numbers(card, judged) for slug, card in cards.items()}
+        write_metrics(ROOT, profile, found, slugs or find_cards(ROOT), numbers)
         return
     known(only or [], COLOURS, "verdict")
     found = [v for v in found if not only or v.verdict in only]
@@ -176,15 +209,20 @@ def verdicts(
 
 
 @app.command()
-def report() -> None:
-    """Write the site."""
-    from assay.report.site import write_site
+def report(slugs: Slugs = None) -> None:
+    """Write the site, or the pages of these papers alone."""
+    from assay.report.site import write_paper, write_site
 
-    cards = _cards()
+    cards = _cards(slugs)
     results = {(slug, p): result for slug in cards for p in PROFILES if (result := result_of(p, slug))}
+    found = [v for p in PROFILES for v in judge_all(cards, p)]
+    if slugs:
+        for slug, card in cards.items():
+            with problems.named(f"the page of {slug}"):
+                say(out, write_paper(card, results, found, ROOT / "site"))
+        return
     known = importlib.import_module("datasets")
     descriptions = {name: known.info(name).description for name in known.names()}
-    found = [v for p in PROFILES for v in judge_all(cards, p)]
     with steps("report", len(cards)) as advance:
         pages = write_site(cards, results, found, ROOT / "site", advance, problems.named, descriptions)
     say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
@@ -234,7 +272,7 @@ def new(slug: str) -> None:
 
 
 @app.command()
-def tune(slug: str, trials: Annotated[int, typer.Option(min=1, help="Trials of each method.")] = 20) -> None:
+def tune(slug: Slug, trials: Annotated[int, typer.Option(min=1, help="Trials of each method.")] = 20) -> None:
     """Give every method the same number of trials, by validation only, and write tuned.json."""
     from assay.tune import tune as search
 
@@ -346,8 +384,8 @@ def _print_summary(cards: dict[str, Card], profile: Profile) -> None:
     print_summary(profile, found[profile], claim_views(cards.values(), [v for p in PROFILES for v in found[p]]))
 
 
-def _cards(slugs: list[str] | None = None) -> dict[str, Card]:
-    """The cards that can be read. One that cannot is named; an error where none of them can."""
+def _cards(slugs: list[str] | None = None, unread: Unread | None = None) -> dict[str, Card]:
+    """The cards that can be read. One that cannot is named, and handed to `unread`; an error where none of them can."""
     paths = find_cards(ROOT)
     known(slugs or [], paths, "paper")
     wrong, cards = [], {}
@@ -356,7 +394,9 @@ def _cards(slugs: list[str] | None = None) -> dict[str, Card]:
             cards[slug] = load_card(paths[slug])
         except CardError as error:
             wrong.append(str(error))
-    if wrong and not cards:
+            if unread is not None:
+                unread(paths[slug], error)
+    if wrong and not cards and unread is None:
         raise CardError("\n".join(wrong))
     for problem in wrong:
         problems.name(problem)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from assay.errors import JobError
+from assay.errors import CodeError, JobError
 from assay.remembered import Remembered, digest_of
 
 PACKAGES = ("methods", "datasets", "assay")
@@ -168,9 +168,9 @@ def _parsed(path: Path, content: bytes) -> _File:
     try:
         tree = ast.parse(content, filename=str(path))
     except SyntaxError as error:
-        raise JobError(f"{path}:{error.lineno or 1}: is no Python: {error.msg}") from error
+        raise CodeError(f"{path}:{error.lineno or 1}: is no Python: {error.msg}") from error
     except ValueError as error:  # a null byte
-        raise JobError(f"{path}: is no Python: {error}") from error
+        raise CodeError(f"{path}: is no Python: {error}") from error
     imports: list[tuple[int, str, tuple[str, ...]]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -22,5 +22,9 @@ class JobError(AssayError):
     """A job that cannot be planned or run on this machine."""
 
 
+class CodeError(JobError):
+    """Code of a paper that is no Python, so that nothing of the paper can run."""
+
+
 class RecordError(AssayError):
     """A measurement or a result file that cannot be stored or read."""

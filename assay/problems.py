@@ -1,4 +1,8 @@
-"""What is wrong with one paper stops no other: it is named at once, and the command ends with exit code 2."""
+"""What is wrong with one paper stops no other: it is named at once, and the command's exit code says so at its end.
+
+2 where something could not be done, 1 where something that was done failed; 0 with `--exit-zero`, for a pipeline whose
+other stages go on and whose last one is `assay check`.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +20,26 @@ from assay.errors import AssayError
 from assay.terminal import err, say
 
 _named: dict[str, None] = {}
+_failed: list[str] = []
 
 
 def forget() -> None:
     """Begin a command."""
     _named.clear()
+    _failed.clear()
 
 
 def any_named() -> bool:
     return bool(_named)
+
+
+def failed(what: str) -> None:
+    """Note what was done and failed; it has been said already, or is part of what the command prints."""
+    _failed.append(what)
+
+
+def exit_code() -> int:
+    return 2 if _named else 1 if _failed else 0
 
 
 def name(problem: str) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import typer
 
 from assay import ROOT, problems
 from assay.card import Card, Profile
-from assay.errors import AssayError
+from assay.closure import declared_experiments
+from assay.errors import AssayError, CodeError, JobError
 from assay.jobs import Report, collect, missing, plan, run_jobs
 from assay.provenance import Machine, gpu_model, provenance, this_machine
 from assay.record import JobRecord, Result, result_path, save_result
@@ -26,12 +28,10 @@ def run_paper(card: Card, profile: Profile, experiments: list[str], machine: Mac
     slug = card.slug
     try:
         planned = plan(ROOT, card, profile, machine)
-    except AssayError:
-        raise
-    except Exception as error:  # the paper's own code cannot be imported
-        if result_path(ROOT, profile, slug).exists():
+    except Exception as error:  # the paper's own code cannot be read or imported
+        if isinstance(error, AssayError) and not isinstance(error, CodeError):
             raise
-        _store_failure(card, profile, machine, error)
+        store_failure(slug, profile, card.experiments(), error, machine)
         return
     problems.known(experiments, planned.experiments, f"experiment of {slug} in profile {profile}")
     todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
@@ -44,20 +44,42 @@ def run_paper(card: Card, profile: Profile, experiments: list[str], machine: Mac
         finally:
             result = collect(planned)
     failed = len(result.failures())
+    if failed:
+        problems.failed(slug)
     say(out, f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed")
 
 
-def _store_failure(card: Card, profile: Profile, machine: Machine, error: Exception) -> None:
-    """A result that says why nothing of a paper could run, so that a pipeline goes on and `assay check` shows it."""
+def store_failure(
+    slug: str, profile: Profile, experiments: list[str], error: Exception, machine: Machine | None = None
+) -> None:
+    """A result that says why nothing of a paper could run, so that a pipeline goes on and `assay check` shows it.
+
+    Raises the error where this would replace a result that is committed; one of `quick` is made again from its jobs.
+    """
+    path = result_path(ROOT, profile, slug)
+    if path.exists() and profile != "quick":
+        raise error
+    machine = machine or this_machine(None)
     reason, trace = problems.explain(error), "".join(traceback.format_exception(error))
-    names = card.experiments()
     result = Result(
-        paper=card.slug, profile=profile, parameters={}, replicates=dict.fromkeys(names, 1), claims={}, rows=[],
+        paper=slug, profile=profile, parameters={}, replicates=dict.fromkeys(experiments, 1), claims={}, rows=[],
         provenance=provenance(ROOT, threads=1, gpu=machine.gpu, duration_s=0.0) | vars(machine),
-        jobs=[JobRecord(name, None, 0, "failed", "", 0.0, reason, trace) for name in names],
+        jobs=[JobRecord(name, None, 0, "failed", "", 0.0, reason, trace) for name in experiments],
     )  # fmt: skip
-    save_result(result, result_path(ROOT, profile, card.slug))
-    say(err, f"{card.slug} {profile}: {reason}")
+    save_result(result, path)
+    problems.failed(slug)
+    say(err, f"{slug} {profile}: {reason}")
+
+
+def store_unread(card: Path, profile: Profile, error: Exception) -> None:
+    """The same for a paper whose card cannot be read, where nothing that is committed would be replaced."""
+    slug, file = card.parent.name, card.parent / "experiments.py"
+    if profile != "quick" and result_path(ROOT, profile, slug).exists():
+        return
+    names: list[str] = []
+    with suppress(OSError, JobError):
+        names = list(declared_experiments(ROOT, file))
+    store_failure(slug, profile, names or ["experiments"], error)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from assay.card import Card
@@ -47,6 +47,14 @@ def say(console: Console, text: object) -> None:
     console.print(Text(printable(text)))
 
 
+def say_after(first: str, text: object) -> None:
+    """A text after its name, one paragraph; on a terminal wrapped to its width, below where it begins."""
+    whole = printable(first) + " ".join(printable(text).split())
+    if out.is_terminal:
+        whole = "\n".join(textwrap.wrap(whole, out.width, subsequent_indent=" " * len(first), break_on_hyphens=False))
+    say(out, whole)
+
+
 @contextmanager
 def steps(title: str, total: int) -> Iterator[Callable[[], None]]:
     """A bar over equal steps. Yields what to call after each."""
@@ -76,19 +84,27 @@ def progress(title: str, total: int) -> Iterator[Callable[[Job, JobRecord], None
 
 
 def print_cards(cards: Sequence[Card]) -> None:
-    table = Table("paper", "title", "venue", "methods", "claims", box=None)
+    """A line a paper; where there is no terminal the line is as long as it needs to be."""
     for card in cards:
         own = sum(claim.of == "ours" for claim in card.claims.values())
-        claims = f"{len(card.claims) - own}" + (f" + {own} of ours" if own else "")
-        table.add_row(*map(_cell, (card.slug, card.title, card.venue, ", ".join(card.methods), claims)))
-    out.print(table)
+        claims = f"{len(card.claims) - own:>2} claims" + (f" + {own} of ours" if own else "")
+        if out.is_terminal:
+            room = out.width - 24 - 20 - 2
+            title = card.title if len(card.title) <= room else card.title[: room - 1] + "\N{HORIZONTAL ELLIPSIS}"
+            say(out, f"{card.slug:<24}{title:<{room}}  {claims:<20}".rstrip())
+        else:
+            say(out, "  ".join((card.slug, card.title, card.venue, ", ".join(card.methods), claims.strip())))
 
 
 def print_card(card: Card, results: dict[str, Result], verdicts: Sequence[Verdict]) -> None:
     """One paper: its idea, what it takes to run, and what is known of its claims."""
-    say(out, f"{card.title}\n{card.authors}. {card.venue}" + (f". arXiv {card.arxiv}" if card.arxiv else ""))
-    say(out, f"Data: {card.data or ', '.join(card.datasets.names()) or 'none'}")
-    say(out, f"\n{card.idea.strip()}\n")
+    say(out, card.title)
+    say_after("", f"{card.authors}. {card.venue}" + (f". arXiv {card.arxiv}" if card.arxiv else ""))
+    say_after("Data: ", card.data or ", ".join(card.datasets.names()) or "none")
+    for paragraph in card.idea.strip().split("\n\n"):
+        out.print()
+        say_after("", paragraph)
+    out.print()
     for name, role in card.methods.items():
         say(out, f"  {role:<9} {name}")
     for profile, result in results.items():
@@ -135,7 +151,8 @@ def _headline(view: ClaimView) -> str:
     part = view.parts[0]
     ours = f"{part.estimate} [{part.interval}]" if part.interval else part.estimate or "no estimate"
     reported = f", reported {view.reported_text}" if view.reported else ""
-    return f"{ours}{reported}: {lead.word} ({lead.profile})"
+    changed = ", card changed since the run" if lead.changed else ""
+    return f"{ours}{reported}: {lead.word} ({lead.profile}{changed})"
 
 
 def print_claim(card: Card, claim_id: str, verdicts: Sequence[Verdict]) -> None:
@@ -149,11 +166,12 @@ def print_claim(card: Card, claim_id: str, verdicts: Sequence[Verdict]) -> None:
     }  # fmt: skip
     for name, text in said.items():
         if text:
-            say(out, f"{name + ':':<11}{' '.join(text.split())}")
+            say_after(f"{name + ':':<11}", text)
     for v in verdicts:
-        say(out, "  ".join(filter(None, (f"\n{v.profile}:", v.verdict, estimate_text(v), _reason(v)))))
+        out.print()
+        say_after(f"{v.profile}:  ", "; ".join(filter(None, (v.verdict, estimate_text(v), _reason(v)))))
         for place, part in enumerate(v.parts, 1):
-            say(out, f"  part {place}, {part['value']} {part['bar']}: {part['verdict']}; {part['reason']}")
+            say_after(f"  part {place}, ", f"{part['value']} {part['bar']}: {part['verdict']}; {part['reason']}")
 
 
 def print_verdicts(verdicts: Sequence[Verdict]) -> None:
@@ -168,17 +186,19 @@ def print_verdicts(verdicts: Sequence[Verdict]) -> None:
 
 
 def _print_lines(verdicts: Sequence[Verdict]) -> None:
-    if not sys.stdout.isatty():
+    if not out.is_terminal:
         for v in verdicts:
             fields = (v.paper, v.profile, v.claim, v.verdict, estimate_text(v), _reason(v))
             say(out, "  ".join(filter(None, fields)))
         return
-    table = Table("paper", "profile", "claim", "verdict", "estimate [95%]", "bar", "reason", box=None)
-    for v in verdicts:
-        verdict = Text(v.verdict, style=COLOURS[v.verdict])
-        before = map(_cell, (v.paper, v.profile, v.claim))
-        table.add_row(*before, verdict, *map(_cell, (estimate_text(v), v.bar or "", _reason(v))))
-    out.print(table)
+    from assay.report.scoreboard import MARKS
+
+    for place, v in enumerate(verdicts):
+        if place == 0 or (v.paper, v.profile) != (verdicts[place - 1].paper, verdicts[place - 1].profile):
+            say(out, f"{v.paper}, {v.profile}")
+        out.print(Text.assemble(f"  {MARKS[v.verdict]} ", (f"{v.verdict:<15}", COLOURS[v.verdict]), printable(v.claim)))
+        bar = f"bar {v.bar}" if v.bar else ""
+        say_after("      ", "; ".join(filter(None, (estimate_text(v), bar, _reason(v)))))
 
 
 def _reason(v: Verdict) -> str:
@@ -189,10 +209,6 @@ def counts_text(verdicts: Sequence[Verdict]) -> str:
     """`3 reproduced, 1 untested`."""
     found = Counter(v.verdict for v in verdicts)
     return ", ".join(f"{found[word]} {word}" for word in COLOURS if found[word])
-
-
-def _cell(text: object) -> Text:
-    return Text(printable(text))
 
 
 def estimate_text(v: Verdict) -> str:

@@ -110,11 +110,7 @@ def write_site(
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
         measured_on = [name for name, papers in data.items() if any(paper.card.slug == slug for paper in papers)]
         with guard(f"the page of {slug}"):
-            drawings, stem = draw_all(card, runs), f"papers/{slug}"
-            keep({f"{stem}.html": pages.paper(card, own, runs, measured_on, drawings),
-                  **verdict_files(stem, [verdict for verdict in verdicts if verdict.paper == slug]),
-                  **{f"{stem}.{run.profile}.csv": rows_csv(run) for run in runs},
-                  **{f"{stem}.{each.id}.svg": svg_file(each.svg, pages.style) for each in drawings}})  # fmt: skip
+            keep(pages.paper_files(card, own, runs, measured_on, verdicts))
         advance()
     failed = {slug for slug in cards if f"papers/{slug}.html" not in written}  # what they had before is kept
     for folder in ("papers", "topics", "data"):
@@ -122,6 +118,18 @@ def write_site(
             if f"{folder}/{path.name}" not in written and path.name.partition(".")[0] not in failed:
                 path.unlink()
     return sum(name.endswith(".html") for name in written)
+
+
+def write_paper(
+    card: Card, results: Mapping[tuple[str, Profile], Result], verdicts: Sequence[Verdict], out_dir: Path
+) -> Path:
+    """Write the page of one paper, and what lies beside it; where it is. The rest of the site is left as it is."""
+    runs = [results[card.slug, profile] for profile in reversed(PROFILES) if (card.slug, profile) in results]
+    views = claim_views([card], [verdict for verdict in verdicts if verdict.paper == card.slug])
+    measured_on = list(overview.by_dataset(results, views))
+    for name, text in _Pages(_latest(runs)).paper_files(card, views, runs, measured_on, verdicts).items():
+        write_atomically(out_dir / name, text)
+    return out_dir / "papers" / f"{card.slug}.html"
 
 
 class _Pages:
@@ -193,6 +201,19 @@ class _Pages:
             description=description,
             count=len({paper.card.slug for paper in papers}),
         )
+
+    def paper_files(
+        self, card: Card, views: list[ClaimView], results: list[Result], measured_on: list[str],
+        verdicts: Sequence[Verdict],
+    ) -> dict[str, str]:  # fmt: skip
+        """The page of a paper, and all that can be taken along from it."""
+        drawings, stem = draw_all(card, results), f"papers/{card.slug}"
+        return {
+            f"{stem}.html": self.paper(card, views, results, measured_on, drawings),
+            **verdict_files(stem, [verdict for verdict in verdicts if verdict.paper == card.slug]),
+            **{f"{stem}.{result.profile}.csv": rows_csv(result) for result in results},
+            **{f"{stem}.{drawing.id}.svg": svg_file(drawing.svg, self.style) for drawing in drawings},
+        }
 
     def paper(
         self, card: Card, views: list[ClaimView], results: list[Result], measured_on: list[str],

@@ -100,7 +100,7 @@ def test_our_own_checks_are_listed_and_counted_apart(checkout: Checkout) -> None
         assert "claims of papers: 1 reproduced" in claims
         assert "good-is-no-better  contradicted" in own
         assert "checks of our own: 1 contradicted" in own
-    assert "1 + 1 of ours" in checkout.assay("list").stdout
+    assert "1 claims + 1 of ours" in checkout.assay("list").stdout
     assert [v["of"] for v in json.loads(checkout.assay("verdicts", "--json").stdout)] == ["paper", "ours"]
     checkout.assay("verdicts", "--metrics")
     summary = json.loads((checkout.root / "results/quick/metrics/toy.json").read_text())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from assay import cli, judging, problems
+from assay import cli, judging, problems, running
 from assay.card import load_card
 from assay.record import Result, load_result, result_path, save_result
 from assay.verdict import INCONCLUSIVE, judge
@@ -46,7 +46,7 @@ def paper(root: Path, slug: str, card: str = CARD) -> None:
 @pytest.fixture
 def assay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Assay:
     """The command line in this process, in a folder of its own with one good paper, `ok`."""
-    for module in (cli, judging, problems):
+    for module in (cli, judging, problems, running):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     paper(tmp_path, "ok")
 
@@ -139,7 +139,8 @@ def test_a_claim_that_divides_by_zero_says_so_and_the_others_are_judged(
 ) -> None:
     paper(tmp_path, "toy", CARD.replace("good - bad", "1 / (1 - 1) + good"))
     code, shown, said = assay(*command)
-    assert (code, said) == (0, "")
+    assert (code, said) == (int(command[0] == "verdicts"), "")
+    assert assay("--exit-zero", *command)[0] == 0
     the_good_paper_is_there(tmp_path, command, shown)
     if command == ("verdicts",):
         assert "toy  quick  good-is-better  untested" in shown
@@ -157,7 +158,8 @@ def test_whatever_judging_raises_is_named_with_its_place(
 
     monkeypatch.setattr(judging, "judge", fails)
     code, shown, _ = assay("verdicts")
-    assert code == 0
+    assert code == 1
+    assert assay("verdicts", "--profile", "standard")[0] == 0  # which never ran
     assert "the card's claim cannot be judged: ZeroDivisionError" in shown
     assert f"ok  quick  {VERDICT}" in shown
 
@@ -224,8 +226,10 @@ def test_a_run_names_the_paper_whose_code_is_broken_and_runs_the_others(checkout
     assert "methods/broken/model.py:1: " in done.stderr
     stored = load_result(checkout.root / "results/quick/absent.json")
     assert [job.status for job in stored.jobs] == ["failed"]
+    assert done.returncode == 1
+    assert load_result(checkout.root / "results/quick/broken.json").failures()
     again = checkout.assay("run", "absent", "whole")
-    assert again.returncode == 2  # what is there already is not replaced by nothing
+    assert again.returncode == 1
     assert "whole quick: ran 0 of 3 jobs" in again.stdout
     card = load_card(checkout.root / "methods/absent/paper.yaml")
     assert judge(card, "good-is-better", stored, "quick").verdict == INCONCLUSIVE
@@ -261,3 +265,58 @@ def test_a_paper_can_be_checked_alone_and_the_version_is_told(tmp_path: Path, as
     assert code == 1
     assert "toy: no result in profile quick" in said
     assert assay("--version")[1].startswith("assay ")
+
+
+def test_a_paper_whose_card_is_broken_is_stored_as_failed_and_a_pipeline_goes_on(tmp_path: Path, assay: Assay) -> None:
+    paper(tmp_path, "toy", "{")
+    result_path(tmp_path, "quick", "toy").unlink()
+    code, _, said = assay("run", "toy")
+    assert code == 2
+    assert "methods/toy/paper.yaml:2: not valid YAML" in said
+    (job,) = load_result(result_path(tmp_path, "quick", "toy")).jobs
+    assert (job.experiment, job.status) == ("toy", "failed")
+    assert "not valid YAML" in str(job.reason)
+    assert assay("--exit-zero", "run", "toy")[0] == 0
+    assert assay("--exit-zero", "verdicts", "--metrics")[0] == 0
+    of_toy = json.loads((tmp_path / "results/quick/metrics/toy.json").read_text())
+    assert (of_toy["reproduced"], of_toy["failed_jobs"]) == (0, 1)
+    assert assay("--exit-zero", "report")[0] == 0
+    assert assay("check")[0] == 2
+
+
+def test_a_committed_result_is_not_replaced_by_a_failure(tmp_path: Path, assay: Assay) -> None:
+    paper(tmp_path, "toy", "{")
+    kept = result_path(tmp_path, "standard", "toy")
+    kept.parent.mkdir()
+    kept.write_text("kept")
+    assert assay("run", "toy", "--profile", "standard")[0] == 2
+    assert kept.read_text() == "kept"
+
+
+def test_the_page_of_one_paper_is_written_alone(tmp_path: Path, assay: Assay) -> None:
+    paper(tmp_path, "toy")
+    assert assay("report")[0] == 0
+    for path in (tmp_path / "site").rglob("*.html"):
+        path.write_text("old")
+    code, shown, _ = assay("report", "toy")
+    page = tmp_path / "site" / "papers" / "toy.html"
+    assert (code, shown) == (0, f"{page}\n")
+    assert "good beats bad" in page.read_text()
+    assert {path.read_text() for path in (tmp_path / "site").rglob("*.html") if path != page} == {"old"}
+
+
+def test_a_shell_completes_papers_and_claims(tmp_path: Path, assay: Assay, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper(tmp_path, "toy")
+
+    def completed(line: str) -> list[str]:
+        monkeypatch.setenv("_ASSAY_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", str(len(line.split(" ")) - 1))
+        return assay()[1].split()
+
+    assert completed("assay show ") == ["ok", "toy"]
+    assert completed("assay verdicts ok t") == ["toy"]
+    assert completed("assay show ok good") == ["good-is-better"]
+    assert completed("assay run ok --profile st") == ["standard"]
+    monkeypatch.delenv("_ASSAY_COMPLETE")
+    assert "_ASSAY_COMPLETE=complete_bash" in assay("--show-completion", "bash")[1]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from assay import terminal
 from assay.record import Result
 from assay.terminal import estimate_text, print_card, print_cards, print_claim, print_verdicts, progress
 from assay.verdict import Verdict
@@ -51,7 +53,7 @@ def test_lists_and_counts_keep_our_own_checks_apart(capsys: pytest.CaptureFixtur
     card = card_of(value="a - b", bar="> 0")
     own = card.claims["c"].model_copy(update={"of": "ours"})
     print_cards([card.model_copy(update={"claims": {**card.claims, "d": own}})])
-    assert "1 + 1 of ours" in capsys.readouterr().out
+    assert "1 claims + 1 of ours" in capsys.readouterr().out
     print_verdicts([verdict(of="ours"), verdict("contradicted"), verdict("contradicted", changed=True)])
     claims, own = capsys.readouterr().out.split("our own checks, which no paper claims")
     assert "claims of papers: 2 contradicted\n" in claims
@@ -64,3 +66,26 @@ def test_an_open_end_is_infinite_and_no_interval_prints_none() -> None:
     assert estimate_text(verdict(estimate=2.0, interval=(1.0, None))) == "2 [1, inf]"
     assert estimate_text(verdict(estimate=2.0)) == "2"
     assert estimate_text(verdict(interval=(1.0, None))) == ""
+
+
+def test_eighty_columns_are_enough(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(terminal, "out", Console(width=80, force_terminal=True, color_system=None, highlight=False))
+    slug, claim, text = "a_paper_of_a_long_name", "a-claim-with-a-name-of-forty-characters-", "a long sentence " * 20
+    plain = card_of(value="a - b", bar="> 0")
+    long = plain.claims["c"].model_copy(update={"says": text, "why": text})
+    card = plain.model_copy(update={"slug": slug, "title": "Title " * 20, "idea": text, "authors": "Name, " * 20,
+                                    "claims": {claim: long}})  # fmt: skip
+    found = [verdict("contradicted", paper=slug, claim=claim, reason=text, estimate=1.0, interval=(0.12345, 2.3456),
+                     unit="rank contrast", bar=">= 1; >= 2", changed=True)] * 2  # fmt: skip
+    print_cards([card])
+    print_card(card, {}, found)
+    print_claim(card, claim, found)
+    print_verdicts(found)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = "\n".join(lines)
+    assert shown.count(f"contradicted   {claim}\n") == 4
+    assert f"{slug}, quick\n" in shown
+    assert "1 [0.123, 2.35] rank contrast; bar >= 1; >= 2; card changed since the run; a" in " ".join(shown.split())
+    assert lines[0].startswith(slug)
+    assert lines[0].endswith("1 claims")
