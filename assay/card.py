@@ -160,7 +160,7 @@ class Card(Strict):
         default=Datasets(), description="those of each profile: `{quick: [csbm], standard: [cora, citeseer]}`"
     )
     reported: dict[_ID, Annotated[Reported, BeforeValidator(_read_reported)]] = Field(
-        default_factory=dict, description="numbers of the paper: `84.4 +- 0.5 %; Table 2, paper; Cora, 100 runs`"
+        default_factory=dict, description="name -> number, of those that several claims or none are about"
     )
     heads: dict[NAME, Head] = Field(
         default_factory=dict,
@@ -201,6 +201,26 @@ class Card(Strict):
             known = {f"{axis}_label": labels[name] for axis, name in names if isinstance(name, str) and name in labels}
             found.append({**known, **figure} if known else figure)
         return {**fields, "figures": found}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_have_names(cls, fields: Any) -> Any:
+        """A number that stands in the one claim that is about it has the claim's name."""
+        claims, numbers = (fields.get(name) for name in ("claims", "reported")) if isinstance(fields, dict) else (0, 0)
+        if not isinstance(claims, dict) or not isinstance(numbers, dict | None):
+            return fields
+        own = {
+            claim_id: claim["reported"]
+            for claim_id, claim in claims.items()
+            if isinstance(claim, dict) and isinstance(claim.get("reported"), str) and ";" in claim["reported"]
+        }
+        for claim_id in own.keys() & (numbers or {}).keys():
+            raise ValueError(f"reported.{claim_id}: is the name of a claim with a number of its own; rename it")
+        named = {
+            claim_id: {**claim, "reported": claim_id} if claim_id in own else claim
+            for claim_id, claim in claims.items()
+        }
+        return {**fields, "claims": named, "reported": {**(numbers or {}), **own}} if own else fields
 
     @model_validator(mode="after")
     def _claims_have_tests(self) -> Self:
@@ -259,6 +279,10 @@ class Card(Strict):
             for metric in head.metrics:
                 if metric not in used:
                     raise ValueError(f"experiments.{name}.metrics: no test is about '{metric}'; remove it")
+        about = {claim.reported for claim in self.claims.values()}
+        for name in self.reported:
+            if name not in about:
+                raise ValueError(f"reported.{name}: no claim is about it, so it would be ignored; put it into NOTES.md")
         axes = {axis for figure in self.figures for axis in (figure.x, figure.y)}
         for name in self.labels:
             if name not in axes:
@@ -306,7 +330,7 @@ def _explain(path: Path, lines: Lines, problem: Any) -> str:
     location = tuple(part for part in problem["loc"] if not (isinstance(part, str) and "[" in part))
     message = re.sub(r"^(Value|Assertion) error, ", "", problem["msg"])
     inline = re.match(
-        r"((?:claims|methods|search|figures|experiments|labels)\.[\w-]+(?:\.[a-z_]+)?(?:\.\d+)?): (.*)",
+        r"((?:claims|methods|search|figures|experiments|labels|reported)\.[\w-]+(?:\.[a-z_]+)?(?:\.\d+)?): (.*)",
         message,
         re.DOTALL,
     )
@@ -316,6 +340,8 @@ def _explain(path: Path, lines: Lines, problem: Any) -> str:
         message = "unknown field"
     if problem["type"] == "missing":
         message = "this field is required"
+    if location[:1] == ("reported",) and location not in lines:
+        location = ("claims", *location[1:2], "reported")
     known = location
     while known and known not in lines:
         known = known[:-1]

@@ -58,7 +58,11 @@ class Claim(Strict):
     each: str = Field(default="", description="clauses of every line of `test`")
     replicate: InWords | None = Field(default=None, description="where it is not the experiment's")
     why: str = Field(description="the reason for the bar, fixed before the run")
-    reported: str | None = Field(default=None, description="the number under `reported` that it is about")
+    reported: str | None = Field(
+        default=None,
+        description="the number that it is about, in the test's unit: `84.4 +- 0.5 %; Table 2, paper; Cora, 100 runs` "
+        "(or `1 to 2`, `<= 3`, `>= 1`); or the name of one under `reported`",
+    )
     given_profiles: tuple[Profile, ...] | None = Field(
         default=None, alias="profiles", description="those that can judge it, where they are not the first experiment's"
     )

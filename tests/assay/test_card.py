@@ -279,8 +279,24 @@ def test_a_claim_may_repeat_otherwise_than_its_experiment(tmp_path: Path) -> Non
     ],
 )  # fmt: skip
 def test_a_reported_number_is_a_line(tmp_path: Path, text: str, fields: dict[str, Any]) -> None:
-    read = card(tmp_path, (HEAD + CLAIM).replace("venue:", f"reported:\n  r: {json.dumps(text)}\nvenue:"))
-    assert read.reported["r"] == Reported(**fields)
+    inside = card(tmp_path, HEAD + CLAIM + f"    reported: {json.dumps(text)}\n")
+    assert inside.reported[str(inside.claims["better"].reported)] == Reported(**fields)
+    apart = (HEAD + CLAIM + "    reported: r\n").replace("venue:", f"reported:\n  r: {json.dumps(text)}\nvenue:")
+    assert card(tmp_path, apart).reported["r"] == Reported(**fields)
+
+
+def test_a_number_in_a_claim_is_named_with_its_line_and_never_hides_another(tmp_path: Path) -> None:
+    wrong = HEAD + CLAIM + "    reported: 3 x; Table 2, hearsay\n"
+    with pytest.raises(CardError, match=rf":{line_of(wrong, 'hearsay')}: claims\.better\.reported: .* is written"):
+        card(tmp_path, wrong)
+    twice = (HEAD + CLAIM + "    reported: 3 x; Table 2, paper\n").replace(
+        "venue:", "reported:\n  better: 4 x; Table 2, paper\nvenue:"
+    )
+    with pytest.raises(CardError, match=r":4: reported\.better: is the name of a claim with a number of its own"):
+        card(tmp_path, twice)
+    unused = (HEAD + CLAIM).replace("venue:", "reported:\n  r: 4 x; Table 2, paper\nvenue:")
+    with pytest.raises(CardError, match=r":4: reported\.r: no claim is about it, so it would be ignored"):
+        card(tmp_path, unused)
 
 
 def test_an_axis_is_called_as_its_metric_or_knob_is(tmp_path: Path) -> None:
