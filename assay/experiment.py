@@ -248,7 +248,8 @@ class Run:
     seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        self.seeds = self.seeds or (self.seed,)
+        if len(self.seeds) < 2:  # also where `dataclasses.replace` has given another seed
+            self.seeds = (self.seed,)
 
     @property
     def device(self) -> Any:

@@ -9,29 +9,24 @@ from typing import Any
 from torch import Tensor, nn
 
 import datasets
+from assay.contenders import spent
 from assay.experiment import Run, experiment
 from methods.adpa.adpa import ADPA, PATTERNS
 from methods.adpa.amud import KINDS, THRESHOLD, pattern_r2, spread
 from methods.adpa.baselines import DirGNN, PlainADPA, PyGDirGNN
-from methods.adpa.training import (
+from methods.adpa.contenders import (
     BASELINES,
     CHANNEL,
+    CONTENDERS,
     DIRECTED,
-    GENERATED,
     HIDDEN,
-    RECIPES,
     SYMMETRISED,
-    Contender,
-    Protocol,
-    Recipe,
-    Task,
-    build,
-    load_tasks,
-    optimizer_of,
-    rows_forward,
+    Viewed,
     select,
     train,
+    trials,
 )
+from methods.adpa.training import GENERATED, RECIPES, Protocol, Recipe, Task, load_tasks, optimizer_of, rows_forward
 from methods.shared.node_classification import Masks, fit
 
 FILTERED = ["chameleon_filtered_directed", "squirrel_filtered_directed"]
@@ -79,7 +74,7 @@ def accuracy_squirrel(run: Run, splits: int, protocol: dict[str, Any]) -> None:
     compare(run, [DIRECTED, SYMMETRISED], Protocol(**protocol), splits)
 
 
-def compare(run: Run, contenders: list[Contender], protocol: Protocol, splits: int) -> None:
+def compare(run: Run, contenders: list[Viewed], protocol: Protocol, splits: int) -> None:
     """Train the contenders on splits 0 to `splits` - 1, each as its own search on split 0 found best; hold AMUD's
     advice against the two views of ADPA."""
     tasks = load_tasks(run, range(splits), reduce=protocol.reduce)
@@ -88,16 +83,20 @@ def compare(run: Run, contenders: list[Contender], protocol: Protocol, splits: i
     chosen = {c: select(run, c, protocol) for c in contenders[turn:] + contenders[:turn]}
     r2_of_all = pattern_r2(tasks[0].edge_index, tasks[0].y)
     for split, task in enumerate(tasks):
-        right: dict[Contender, Tensor] = {}
+        right: dict[Viewed, Tensor] = {}
         for contender in contenders:
             with run.method(contender.method, view=contender.view, split=split) as m:
-                fitted, right[contender] = train(contender, task, protocol, chosen[contender])
+                method, recipe = contender.method, chosen[contender]
+                model, fitted, right[contender] = train(
+                    method, task.viewed(contender.view), recipe, protocol.epochs, protocol.patience
+                )
                 m.record("accuracy", 100 * fitted.test_accuracy, unit="%")
                 m.record("val_accuracy", 100 * fitted.val_accuracy, unit="%")
                 m.record("epochs", fitted.epochs, evidence="counted")
-                if contender.method.startswith("adpa"):
-                    m.record("chosen_K", chosen[contender]["K"], evidence="counted")
-                    m.record("chosen_r", chosen[contender]["r"], evidence="counted")
+                spent(m, model, steps=fitted.epochs, trials=trials(method, protocol))
+                if method.startswith("adpa"):
+                    m.record("chosen_K", recipe.depth, evidence="counted")
+                    m.record("chosen_r", recipe.r, evidence="counted")
         r2 = {"all": r2_of_all, "train": pattern_r2(task.edge_index, task.y, task.masks.train)}
         record_advice(run, split, r2, right[DIRECTED], right[SYMMETRISED])
 
@@ -219,9 +218,10 @@ def epoch_cost(run: Run, class_size: int, degree: int, pairs: int) -> None:
         data = datasets.load(str(run.dataset), class_size=class_size, degree=degree * times, num_features=64)
         data = data.to(run.device)
         task = Task(data.x, data.edge_index, data.y, Masks.of(data))
-        for contender, knobs in ((DIRECTED, dict(K=2, r=0.5)), (Contender("gcn", "symmetrised"), dict(depth=2))):
-            model, forward = build(contender, task, recipe="common", **knobs)
-            contenders[f"{contender.method}[edges={times}]"] = epoch_of(model, forward, task, RECIPES["common"])
+        for method, view in (DIRECTED, Viewed("gcn", "symmetrised")):
+            recipe = CONTENDERS[method].recipe
+            model, forward = CONTENDERS[method].build(task.viewed(view), recipe)
+            contenders[f"{method}[edges={times}]"] = epoch_of(model, forward, task, recipe)
     run.race(contenders, pairs=pairs)
 
 

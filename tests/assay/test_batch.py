@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -94,6 +95,10 @@ def test_values_that_are_not_one_for_each_replicate_are_refused() -> None:
         m["score"] = [1.0, 2.0, 3.0]
     with run.method("good") as m, pytest.raises(RecordError, match="has 1 values for the 2 replicates"):
         m.curve("loss", x=[0], y=[[1.0]], x_name="step")
+
+
+def test_a_run_of_another_seed_has_that_seed_alone() -> None:
+    assert replace(Run("toy", "quick", 4), seed=0).seeds == (0,)
 
 
 @pytest.mark.parametrize("options", [dict(batch=0), dict(batch=2.0), dict(batch=2, timed=True)])

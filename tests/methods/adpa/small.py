@@ -13,14 +13,14 @@ from torch_geometric.data import Data
 
 import datasets
 from assay.experiment import Run
-from methods.adpa import experiments, training
+from methods.adpa import contenders, experiments, training
 from methods.adpa.experiments import FILTERED, ONE_SETTING
 from methods.adpa.training import Task
 
 EPOCHS, SPLITS = 3, 2
 PROTOCOL = asdict(replace(ONE_SETTING, epochs=EPOCHS, patience=2))
-# a search of two recipes, and of K and r after it
-SEARCH = dict(PROTOCOL, recipes=["common", "decay"], exponents=[0.0, 0.5])
+# a search of two recipes, and of K after it
+SEARCH = dict(PROTOCOL, recipes=["common", "decay"], depths=[1, 2])
 TINY: dict[str, dict[str, object]] = {
     "accuracy": dict(compared=FILTERED, splits=SPLITS, protocol=PROTOCOL),
     "known_answer": dict(baselines=True, protocol=PROTOCOL),
@@ -36,6 +36,15 @@ SMALL = {
     "released_code": dict(TINY["released_code"], dataset="cornell"),
 }
 
+UNTRAINED = {
+    "epoch_cost": dict(TINY["epoch_cost"], dataset="directed_cyclic"),
+    "peer_epoch": dict(TINY["peer_epoch"], dataset=FILTERED[0]),
+}
+WITHOUT = dict.fromkeys(UNTRAINED, "records times alone")
+TEST_METRICS = {"accuracy", "leaky_accuracy", "gain", "gain_at_score", "guided"}
+RECIPES = {name: training.Recipe(0.03, 0.05, 0.5) for name in ("adpa", "dir_gnn", "sign")}
+FIXED = {"r": "the exponent of ADPA alone; see test_every_network_has_its_recipes_dropout_width_and_depth"}
+
 
 def small_digraph(name: str, seed: int = 0) -> Data:
     """160 vertices in four classes, features of low rank; with ten splits where the real one has them."""
@@ -50,16 +59,19 @@ def small_digraph(name: str, seed: int = 0) -> Data:
     return data
 
 
-def make_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "load_graph", small_digraph)
-    monkeypatch.setattr(training, "random_split", lambda data, seed: SPLIT(data, seed, per_class=5, num_val=40))
-
-
 SPLIT = training.random_split
 
 
 @contextmanager
-def labels_permuted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def made_small() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "load_graph", small_digraph)
+        patch.setattr(training, "random_split", lambda data, seed: SPLIT(data, seed, per_class=5, num_val=40))
+        yield
+
+
+@contextmanager
+def test_data_permuted() -> Iterator[None]:
     """Of each split the labels of its own test vertices, before anything is searched, measured or trained.
 
     AMUD with all labels reads the test labels by its definition, and says so in its rows: there they stay.
@@ -79,8 +91,8 @@ def labels_permuted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def measured(edge_index: Tensor, y: Tensor, mask: Tensor | None = None) -> dict[str, float]:
         return pattern_r2(edge_index, as_they_are[id(y)] if mask is None else y, mask)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "load_tasks", permuted)
-        patched.setattr(experiments, "load_tasks", permuted)
-        patched.setattr(experiments, "pattern_r2", measured)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contenders, "load_tasks", permuted)
+        patch.setattr(experiments, "load_tasks", permuted)
+        patch.setattr(experiments, "pattern_r2", measured)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from assay.experiment import Run
-from methods.adpa import experiments, training
+from methods.adpa import contenders, experiments, training
 from methods.adpa.adpa import PATTERNS
 from methods.adpa.amud import pattern_r2
-from methods.adpa.experiments import FILTERED, ONE_SETTING, SLIPS
-from methods.adpa.training import BASELINES, DIRECTED, RECIPES, SYMMETRISED, Contender, Protocol, Task, load_tasks
+from methods.adpa.contenders import BASELINES, CONTENDERS, DIRECTED, SYMMETRISED, Viewed
+from methods.adpa.experiments import FILTERED, SLIPS
+from methods.adpa.training import RECIPES, Protocol, Recipe, Task, load_tasks
 from methods.shared.node_classification import Fit
-from tests.methods.adpa.small import PROTOCOL, SEARCH, SPLITS, TINY, make_small
+from tests.methods.adpa.small import PROTOCOL, SEARCH, SPLITS, TINY, made_small
 from tests.methods.blindness import run_small
 
 
@@ -24,27 +26,27 @@ from tests.methods.blindness import run_small
 class Trained:
     """One training, what it was given and what came out."""
 
-    contender: Contender
+    method: str
     task: Task
-    chosen: dict[str, Any]
+    recipe: Recipe
     fitted: Fit
     right: Tensor
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[Trained]:
+def trained(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Trained]]:
     """What the experiments train after their search, in order, as they really train it."""
-    make_small(monkeypatch)
     seen: list[Trained] = []
 
-    def watched(contender: Contender, task: Task, protocol: Protocol, chosen: dict[str, Any]) -> tuple[Fit, Tensor]:
-        fitted, right = training.train(contender, task, protocol, chosen)
-        assert fitted.epochs <= protocol.epochs
-        seen.append(Trained(contender, task, chosen, fitted, right))
-        return fitted, right
+    def watched(method: str, task: Task, recipe: Recipe, epochs: int, patience: int) -> tuple[nn.Module, Fit, Tensor]:
+        model, fitted, right = contenders.train(method, task, recipe, epochs, patience)
+        assert fitted.epochs <= epochs
+        seen.append(Trained(method, task, recipe, fitted, right))
+        return model, fitted, right
 
     monkeypatch.setattr(experiments, "train", watched)
-    return seen
+    with made_small():
+        yield seen
 
 
 def rows(run: Run, metric: str, **setting: object) -> list[float]:
@@ -55,13 +57,14 @@ def rows(run: Run, metric: str, **setting: object) -> list[float]:
 
 def test_every_contender_is_trained_on_every_split_as_its_own_search_found_best(trained: list[Trained]) -> None:
     run = run_small("adpa", "accuracy", **{**TINY["accuracy"], "protocol": SEARCH}, dataset=FILTERED[0])
-    contenders = [DIRECTED, SYMMETRISED, *BASELINES]
-    assert [one.contender for one in trained] == contenders * SPLITS
+    compared = [DIRECTED, SYMMETRISED, *BASELINES]
+    assert [one.method for one in trained] == [viewed.method for viewed in compared] * SPLITS
     tasks = load_tasks(run, range(SPLITS), reduce=True)
     for number, one in enumerate(trained):
-        split, contender = number // len(contenders), one.contender
+        split, contender = number // len(compared), compared[number % len(compared)]
+        assert torch.equal(one.task.edge_index, tasks[split].viewed(contender.view).edge_index)
         assert all(map(torch.equal, one.task.masks, tasks[split].masks))
-        assert one.chosen == training.select(run, contender, Protocol(**SEARCH))
+        assert one.recipe == contenders.select(run, contender, Protocol(**SEARCH))
         at = dict(method=contender.method, view=contender.view, split=split)
         assert rows(run, "accuracy", **at) == [100 * one.fitted.test_accuracy]
         assert rows(run, "val_accuracy", **at) == [100 * one.fitted.val_accuracy]
@@ -101,10 +104,10 @@ def test_the_gain_and_amuds_advice_are_of_the_same_split(trained: list[Trained])
 
 
 @pytest.mark.parametrize("contender", [DIRECTED, SYMMETRISED, *BASELINES], ids=str)
-def test_every_network_has_its_recipes_dropout_width_and_depth(contender: Contender) -> None:
+def test_every_network_has_its_recipes_dropout_width_and_depth(contender: Viewed) -> None:
     (task,) = training.load_tasks(Run("any", "quick", 0, dataset="directed_cyclic"), [0], reduce=True)
-    knobs = dict(K=3, r=0.25) if contender.method.startswith("adpa") else dict(depth=3)
-    model, _ = training.build(contender, task, recipe="dropout", **knobs)
+    recipe = replace(RECIPES["dropout"], depth=3, r=0.25)
+    model, _ = CONTENDERS[contender.method].build(task.viewed(contender.view), recipe)
     assert model.dropout == RECIPES["dropout"].dropout == 0.8
     if contender.method.startswith("adpa"):
         assert (model.K, model.r, model.norm, model.official_view, model.decay) == (
@@ -133,8 +136,7 @@ def test_a_recipe_is_its_learning_rate_and_weight_decay() -> None:
 def test_training_keeps_the_first_epoch_of_best_validation_and_its_weights() -> None:
     (task,) = training.load_tasks(Run("any", "quick", 0, dataset="directed_cyclic"), [0], reduce=True)
     torch.manual_seed(0)
-    protocol = replace(ONE_SETTING, epochs=25, patience=25)
-    fitted, right = training.train(DIRECTED, task, protocol, dict(K=2, r=0.5, recipe="common"))
+    _, fitted, right = contenders.train("adpa", task, RECIPES["common"], epochs=25, patience=25)
     seen = fitted.history.val_accuracy
     assert fitted.best_epoch == seen.index(max(seen)) < 24
     assert int(right.sum()) == round(fitted.test_accuracy * len(right))
@@ -143,32 +145,29 @@ def test_training_keeps_the_first_epoch_of_best_validation_and_its_weights() -> 
 def test_the_search_goes_by_validation_first_for_a_recipe_and_then_for_k_and_r(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_small(monkeypatch)
     run, protocol = Run("any", "quick", 3, dataset=FILTERED[0]), Protocol(**SEARCH)
-    tried: list[tuple[dict[str, Any], Fit]] = []
-    train = training.train
+    tried: list[tuple[Recipe, Fit]] = []
+    train = contenders.train
 
-    def watched(contender: Contender, task: Task, protocol: Protocol, chosen: dict[str, Any]) -> tuple[Fit, Tensor]:
-        fitted, right = train(contender, task, protocol, chosen)
-        tried.append((chosen, fitted))
-        return fitted, right
+    def watched(method: str, task: Task, recipe: Recipe, *lengths: int) -> tuple[nn.Module, Fit, Tensor]:
+        model, fitted, right = train(method, task, recipe, *lengths)
+        tried.append((recipe, fitted))
+        return model, fitted, right
 
-    monkeypatch.setattr(training, "train", watched)
-    found = training.select(run, DIRECTED, protocol)
+    monkeypatch.setattr(contenders, "train", watched)
+    with made_small():
+        found = contenders.select(run, DIRECTED, protocol)
     scores = [fitted.val_accuracy for _, fitted in tried]
     assert found == tried[scores.index(max(scores))][0]
     first = scores[:2].index(max(scores[:2]))
-    assert [chosen for chosen, _ in tried] == [
-        *(dict(K=2, r=0.5, recipe=recipe) for recipe in ("common", "decay")),
-        dict(K=2, r=0.0, recipe=("common", "decay")[first]),
-    ]
-    assert training._best([(float("nan"), {"a": 1}), (0.1, {"a": 2})]) == {"a": 2}
+    recipes = [RECIPES["common"], RECIPES["decay"]]
+    assert [recipe for recipe, _ in tried] == [*recipes, replace(recipes[first], depth=1)]
+    assert len(tried) == contenders.trials("adpa", protocol)
 
 
 def test_the_released_codes_slips_are_each_alone_at_its_shipped_hyper_parameters(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    make_small(monkeypatch)
     seen, both = [], experiments.both_selections
 
     def watched(model: nn.Module, task: Task, epochs: int, patience: int) -> tuple[float, float]:
@@ -176,7 +175,8 @@ def test_the_released_codes_slips_are_each_alone_at_its_shipped_hyper_parameters
         return seen[-1][1]
 
     monkeypatch.setattr(experiments, "both_selections", watched)
-    run = run_small("adpa", "released_code", **TINY["released_code"], dataset="cornell")
+    with made_small():
+        run = run_small("adpa", "released_code", **TINY["released_code"], dataset="cornell")
     options = [(model.norm, model.official_view, model.decay) for model, _ in seen]
     right = ("rows_columns", False, True)
     wanted = [right, ("official", False, True), ("rows_columns", True, True), ("rows_columns", False, False)]
@@ -186,23 +186,24 @@ def test_the_released_codes_slips_are_each_alone_at_its_shipped_hyper_parameters
         at = dict(method=list(SLIPS)[number % 4], split=number // 4)
         assert (rows(run, "accuracy", **at), rows(run, "leaky_accuracy", **at)) == ([100 * honest], [100 * leaky])
         assert leaky >= honest
-    assert RECIPES["shipped"] == (0.06036, 0.01273, 0.64251)
+    assert RECIPES["shipped"] == Recipe(0.06036, 0.01273, 0.64251)
 
 
 def test_an_epoch_is_timed_on_as_many_vertices_with_ten_times_the_arcs(monkeypatch: pytest.MonkeyPatch) -> None:
     timed: list[tuple[str, Task]] = []
-    build = experiments.build
+    for name in ("adpa", "gcn"):
+        build = CONTENDERS[name].build
 
-    def watched(contender: Contender, task: Task, **chosen: Any) -> Any:
-        timed.append((contender.method, task))
-        return build(contender, task, **chosen)
+        def watched(task: Task, recipe: Recipe, name: str = name, build: Any = build) -> Any:
+            timed.append((name, task))
+            return build(task, recipe)
 
-    monkeypatch.setattr(experiments, "build", watched)
+        monkeypatch.setitem(CONTENDERS, name, replace(CONTENDERS[name], build=watched))
     run = run_small("adpa", "epoch_cost", dataset="directed_cyclic", class_size=50, degree=2, pairs=1)
     assert [method for method, _ in timed] == ["adpa", "gcn"] * 2
     (few, also_few), (many, also_many) = ([task for _, task in timed[i : i + 2]] for i in (0, 2))
-    assert few is also_few
-    assert many is also_many
+    assert few.x is also_few.x
+    assert many.x is also_many.x
     assert len(few.x) == len(many.x) == 200
     assert many.edge_index.shape[1] / few.edge_index.shape[1] == pytest.approx(10, rel=0.2)
     found = {(r.method, r.setting["edges"]) for r in run.rows if r.metric == "time_s"}

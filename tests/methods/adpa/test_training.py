@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,19 @@ from torch import Tensor, nn
 
 import datasets
 from assay.experiment import Run
-from methods.adpa import training
+from methods.adpa import contenders
 from methods.adpa.adpa import ADPA
 from methods.adpa.amud import pattern_r2
+from methods.adpa.contenders import (
+    BASELINES,
+    CONTENDERS,
+    DIRECTED,
+    SYMMETRISED,
+    Viewed,
+    first_grid,
+    second_grid,
+    select,
+)
 from methods.adpa.experiments import (
     GRID,
     ONE_SETTING,
@@ -23,22 +34,15 @@ from methods.adpa.experiments import (
     record_advice,
 )
 from methods.adpa.training import (
-    BASELINES,
-    DIRECTED,
     RECIPES,
-    SYMMETRISED,
-    Contender,
     Protocol,
+    Recipe,
     Task,
-    build,
-    first_grid,
     load_tasks,
     optimizer_of,
     principal_scores,
     random_split,
     rows_forward,
-    second_grid,
-    select,
 )
 from methods.shared.node_classification import Masks, fit
 
@@ -56,10 +60,12 @@ def values(run: Run, metric: str, method: str | None, **setting: object) -> list
 
 
 @pytest.mark.parametrize("contender", [DIRECTED, SYMMETRISED, *BASELINES], ids=str)
-def test_every_contender_has_the_same_number_of_trainings(contender: Contender) -> None:
+def test_every_contender_has_the_same_number_of_trainings(contender: Viewed) -> None:
     for profile in ("standard", "gpu"):
         protocol = Protocol(**accuracy.parameters(profile)["protocol"])
-        trainings = first_grid(contender.method, protocol) + second_grid(contender.method, protocol, "common")
+        trainings = first_grid(contender.method, protocol) + second_grid(
+            contender.method, protocol, asdict(RECIPES["common"])
+        )
         # the second grid repeats nothing of the first
         assert len(trainings) == len({tuple(chosen.items()) for chosen in trainings}) == 12
 
@@ -73,14 +79,15 @@ def test_hyper_parameters_are_chosen_by_validation_on_split_0_and_shared_by_all_
         def __init__(self, val_accuracy: float) -> None:
             self.val_accuracy = val_accuracy
 
-    def pretend(contender: Contender, task: Task, protocol: object, chosen: dict[str, object]) -> tuple[Fitted, None]:
-        seen.append(tuple(task.masks.val.tolist()))
-        good = {"recipe": "decay", "K": 3, "r": 0.25}
-        return Fitted(sum(chosen[knob] == value for knob, value in good.items())), None
+    good = replace(RECIPES["decay"], depth=3, r=0.25)
 
-    monkeypatch.setattr(training, "train", pretend)
+    def pretend(name: str, task: Task, recipe: Recipe, *_: int) -> tuple[None, Fitted, None]:
+        seen.append(tuple(task.masks.val.tolist()))
+        return None, Fitted(sum(value == asdict(good)[knob] for knob, value in asdict(recipe).items())), None
+
+    monkeypatch.setattr(contenders, "train", pretend)
     found = [select(run_on("directed_cyclic", seed, tmp_path), DIRECTED, GRID) for seed in (1, 0, 2)]
-    assert found == [{"K": 3, "r": 0.25, "recipe": "decay"}] * 3
+    assert found == [good] * 3
     assert len(seen) == 12
     assert set(seen) == {tuple(load_tasks(run_on("directed_cyclic"), [0], reduce=True)[0].masks.val.tolist())}
 
@@ -126,14 +133,14 @@ def test_training_on_the_training_rows_alone_takes_the_same_steps() -> None:
 
 
 @pytest.mark.parametrize("contender", [DIRECTED, SYMMETRISED, *BASELINES], ids=str)
-def test_every_contender_is_built_on_its_view(contender: Contender) -> None:
+def test_every_contender_is_built_on_its_view(contender: Viewed) -> None:
     (task,) = load_tasks(run_on("directed_cyclic"), [0], reduce=True)
     reversed_task = Task(task.x, task.edge_index.flip(0), task.y, task.masks)
-    chosen = first_grid(contender.method, GRID)[0]
+    recipe = Recipe(**first_grid(contender.method, GRID)[0])
     outputs = []
     for one in (task, reversed_task):
         torch.manual_seed(0)
-        model, forward = build(contender, one, **chosen)
+        model, forward = CONTENDERS[contender.method].build(one.viewed(contender.view), recipe)
         model.eval()
         outputs.append(forward())
     assert outputs[0].shape == (600, 4)

@@ -1,0 +1,5 @@
+"""`python -m methods.adpa`"""
+
+from methods.adpa.adpa import main
+
+main()
