@@ -57,7 +57,7 @@ class Claim(Strict):
     )
     each: str = Field(default="", description="clauses of every line of `test`")
     replicate: InWords | None = Field(default=None, description="where it is not the experiment's")
-    why: str = Field(description="the reason for the bar, fixed before the run")
+    why: str = Field(default="", description="the reason for the bar, fixed before the run; each test has one")
     reported: str | None = Field(
         default=None,
         description="the number that it is about, in the test's unit: `84.4 +- 0.5 %; Table 2, paper; Cora, 100 runs` "
@@ -105,6 +105,8 @@ class Claim(Strict):
                 if getattr(self, name):
                     raise ValueError(f"{name}: an untested claim has none, and it would be ignored; remove it")
             return
+        if not self.why:
+            raise ValueError("why: is missing: the reason for the bar, fixed before the run")
         if not self.test:
             raise ValueError(
                 "test: is missing; write `test: a - b >= 1, on cora, from accuracy`, or `untested:` with the reason"

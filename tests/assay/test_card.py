@@ -96,6 +96,7 @@ def test_a_card_is_read_with_its_slug(tmp_path: Path) -> None:
         ("why: a test", "why: a test\n    profiles: [quick, standard, gpu]", "claims.better.profiles", "remove them"),
         ("why: a test", "why: a test\n    untested: no data", "claims.better.test", "an untested claim has none"),
         ("why: a test", "why: a test\n    each: core, core", "claims.better.each", "given twice"),
+        ("    why: a test\n", "", "claims.better.why", "is missing: the reason for the bar"),
         ("    test: good - bad >= 1, from toy\n", "", "claims.better.test", "is missing; write `test: a - b >= 1"),
         ("venue:", "labels: {depth: layers}\nvenue:", "labels.depth", "no figure has it as x or y"),
         ("venue:", "reported: {r: 3}\nvenue:", "reported.r", "is written `84.4 +- 0.5 %; Table 2, paper; Cora"),
