@@ -24,7 +24,7 @@ def wrong_numbers(card: Card, profile: str, replicates: Mapping[str, int]) -> li
                 continue
             found[
                 f"claims.{claim_id}: plans {replicate.n} replicates, and {test.experiment} has {runs} in profile "
-                f"{profile}; a right card says `replicate: {runs} ...`, here or under experiments"
+                f"{profile}: run as many, or plan `replicate: {runs} ...` before the next run"
             ] = None
     return list(found)
 

@@ -59,7 +59,7 @@ def test_all_wrong_cards_are_reported_at_once(checkout: Checkout) -> None:
 def test_json_keeps_its_names(checkout: Checkout) -> None:
     checkout.paper("toy", TOY)
     (listed,) = json.loads(checkout.assay("list", "--json").stdout)
-    assert set(listed) == {"paper", "title", "arxiv", "methods", "experiments", "claims", "datasets", "of"}
+    assert set(listed) == {"paper", "title", "arxiv", "methods", "experiments", "claims", "datasets", "data", "of"}
     assert listed["of"] == {"good-is-better": "paper"}
     assert listed["methods"] == [{"name": "good", "role": "proposed"}, {"name": "bad", "role": "baseline"}]
     (before,) = json.loads(checkout.assay("verdicts", "--json").stdout)

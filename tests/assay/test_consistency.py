@@ -89,7 +89,5 @@ def test_a_curve_and_an_artifact_are_drawn_too_and_a_method_may_need_what_has_no
 def test_a_number_of_replicates_that_was_not_run_is_named(tmp_path: Path) -> None:
     card = toy(tmp_path, "3 seeds", "5 seeds")
     (said,) = wrong_numbers(card, "standard", MEASURED.replicates)
-    assert said.startswith(
-        "claims.better: plans 5 replicates, and e has 3 in profile standard; a right card says `repl"
-    )
+    assert said.startswith("claims.better: plans 5 replicates, and e has 3 in profile standard: run as many, or plan")
     assert wrong_numbers(card, "quick", MEASURED.replicates) == []  # standard decides
