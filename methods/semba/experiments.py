@@ -9,52 +9,34 @@ from typing import Any
 import torch
 
 import datasets
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment
-from methods.semba.baselines import GCN, SGCN, TGN, degree_features, fit_degree_regression
-from methods.semba.released import THRESHOLD, ReleasedSEMBA, two_sided
-from methods.semba.semba import SEMBA
+from methods.semba.baselines import degree_features, fit_degree_regression
+from methods.semba.contenders import CONTENDERS, Asked, Recipe, recipe_of, train
+from methods.semba.released import THRESHOLD, two_sided
 from methods.semba.tasks import OBJECTIVES, Answers, Task, load_signed, make_task
-from methods.semba.training import StreamModel, fit, numbered, score, train_batch
+from methods.semba.training import numbered, score, train_batch
 from methods.semba.training import test as score_test
 from methods.shared.temporal import Batch, rewound
 
 SMALL = dict(events=8_000, batch_size=500, width=16)
 FULL = dict(events=None, batch_size=1_000, width=64)
 BITCOIN = ["bitcoin_otc", "bitcoin_alpha"]
-CONTENDERS = ["semba", "tgn", "sgcn", "gcn", "degree_lr"]
+COMPARED = ["semba", "tgn", "sgcn", "gcn", "degree_lr"]
 ABLATIONS = ["semba_no_balance", "semba_leak", "tgn_leak", "semba_released", "sgcn_zeros"]
-RATE = 0.01  # the released code's best setting of SEMBA in all tasks on Bitcoin, and of all contenders' signs on OTC
 SCALES = {"rmse": (1, "rating"), "pearson": (1, "")}  # all other metrics are shares, recorded in percent
-
-
-def build(method: str, task: Task, kind: str, width: int, neighbors: int | None) -> StreamModel:
-    """A contender, its weights drawn anew."""
-    scores, num_nodes = OBJECTIVES[kind].num_scores, task.stream.num_nodes
-    temporal: dict[str, Any] = dict(memory_dim=width, time_dim=width // 2, num_neighbors=neighbors)
-    builders: dict[str, Callable[[], StreamModel]] = {
-        "semba": lambda: SEMBA(num_nodes, width, scores, **temporal),
-        "semba_no_balance": lambda: SEMBA(num_nodes, width, scores, balance=False, **temporal),
-        "semba_leak": lambda: SEMBA(num_nodes, width, scores, leak=True, **temporal),
-        "semba_released": lambda: ReleasedSEMBA(num_nodes, width, scores, **temporal | {"num_neighbors": None}),
-        "tgn": lambda: TGN(num_nodes, width, scores, **temporal),
-        "tgn_leak": lambda: TGN(num_nodes, width, scores, leak=True, **temporal),
-        "sgcn": lambda: SGCN(width, scores),
-        "sgcn_zeros": lambda: SGCN(width, scores, zero_features=True),
-        "gcn": lambda: GCN(width, scores),
-    }
-    return builders[method]().to(task.stream.src.device)  # type: ignore[attr-defined]
 
 
 @experiment(
     quick=dict(
-        replicates=3, datasets=["movielens_100k"], **SMALL, epochs=2, methods=CONTENDERS,
+        replicates=3, datasets=["movielens_100k"], **SMALL, epochs=2, methods=COMPARED,
         extra={"movielens_100k": ["semba_no_balance"]},
     ),
     standard=dict(
-        replicates=6, datasets=BITCOIN, **FULL, epochs=10, methods=CONTENDERS, extra={"bitcoin_otc": ABLATIONS}
+        replicates=6, datasets=BITCOIN, **FULL, epochs=10, methods=COMPARED, extra={"bitcoin_otc": ABLATIONS}
     ),
     gpu=dict(
-        replicates=10, datasets=BITCOIN, **FULL, epochs=20, neighbors=None, methods=[*CONTENDERS, *ABLATIONS], extra={}
+        replicates=10, datasets=BITCOIN, **FULL, epochs=20, neighbors=None, methods=[*COMPARED, *ABLATIONS], extra={}
     ),
     timeout=3600,
 )  # fmt: skip
@@ -64,9 +46,10 @@ def sign_class(
 ) -> None:  # fmt: skip
     """The sign of the events to come; `extra` methods on some data sets."""
     task = make_task(load_signed(run.dataset or "", events), run.device)
+    sizes = dict(batch_size=batch_size, width=width, epochs=epochs, neighbors=neighbors)
     for method in [*methods, *extra.get(run.dataset or "", [])]:
         with run.method(method, epochs=epochs) as m:
-            _contend(run, m, method, task, "sign_class", batch_size, width, epochs, neighbors)
+            _contend(run, m, method, Asked(task, "sign_class"), **sizes)
 
 
 @experiment(
@@ -82,9 +65,10 @@ def link_pred(
 ) -> None:  # fmt: skip
     """Whether two nodes meet, against random pairs; and against pairs of the same degrees (`auc_matched`)."""
     task = make_task(load_signed(run.dataset or "", events), run.device)
+    sizes = dict(batch_size=batch_size, width=width, epochs=epochs, neighbors=neighbors)
     for method in methods:
         with run.method(method, epochs=epochs) as m:
-            _contend(run, m, method, task, "link_pred", batch_size, width, epochs, neighbors)
+            _contend(run, m, method, Asked(task, "link_pred"), **sizes)
 
 
 @experiment(
@@ -97,10 +81,11 @@ def other_tasks(
 ) -> None:
     """Positive, negative or no edge (`macro_f1`), and the signed weight of an edge (`rmse`)."""
     task = make_task(load_signed(run.dataset or "", events), run.device)
+    sizes = dict(batch_size=batch_size, width=width, epochs=epochs, neighbors=neighbors)
     for kind in ("signlink_class", "signwt_pred"):
         for method in ("semba", "tgn", "sgcn"):
             with run.method(method, task=kind, epochs=epochs) as m:
-                _contend(run, m, method, task, kind, batch_size, width, epochs, neighbors)
+                _contend(run, m, method, Asked(task, kind), **sizes)
 
 
 @experiment(
@@ -110,25 +95,23 @@ def other_tasks(
 def factions(run: Run, events: int, batch_size: int, width: int, epochs: int) -> None:
     """Two hidden factions, another draw for each seed: an oracle's AUC is 0.90, and degrees say nothing."""
     task = make_task(datasets.load("signed_factions", num_events=events, seed=run.seed), run.device)
-    for method in CONTENDERS:
+    sizes = dict(batch_size=batch_size, width=width, epochs=epochs)
+    for method in COMPARED:
         with run.method(method, epochs=epochs) as m:
-            _contend(run, m, method, task, "sign_class", batch_size, width, epochs, 10)
+            _contend(run, m, method, Asked(task, "sign_class"), **sizes)
 
 
-def _contend(
-    run: Run, m: MethodRows, method: str, task: Task, kind: str, batch_size: int, width: int, epochs: int,
-    neighbors: int | None,
-) -> None:  # fmt: skip
+def _contend(run: Run, m: MethodRows, method: str, asked: Asked, **sizes: int | None) -> None:
     """Fit one contender and record its test."""
     if method == "degree_lr":
-        _record(m, kind, degree_regression(task, batch_size))
+        _record(m, asked.kind, degree_regression(asked.task, int(sizes["batch_size"] or 0)))
         return
-    released = method == "semba_released"
-    task = make_task(two_sided(task.stream), run.device) if released else task
-    model = build(method, task, kind, width, neighbors)
+    released, recipe, kind = method == "semba_released", recipe_of(method, **sizes), asked.kind
+    if released:
+        asked = Asked(make_task(two_sided(asked.task.stream), run.device), kind)
     try:
-        history = fit(model, task, kind, epochs=epochs, batch_size=batch_size, lr=RATE, seed=run.seed, plateau=released)
-        answers = score_test(model, task, kind, batch_size)
+        model, history = train(method, asked, recipe, run.seed)
+        answers = score_test(model, asked.task, kind, recipe.batch_size)
     except FloatingPointError as error:
         metric = OBJECTIVES[kind].select
         m.record(metric, None, unit=SCALES.get(metric, (100, "%"))[1], reason=str(error))
@@ -136,7 +119,9 @@ def _contend(
     if released and kind == "sign_class":  # moves the released code's threshold to 0, ranks stay
         answers = replace(answers, logits=answers.logits - THRESHOLD)
     _record(m, kind, answers)
-    done = list(range(1, epochs + 1))
+    m.record("best_epoch", history.best_epoch, evidence="counted")
+    spent(m, model, steps=recipe.epochs * -(-asked.task.first_val // recipe.batch_size))
+    done = list(range(1, recipe.epochs + 1))
     m.curve("loss", x=done, y=history.loss, x_name="epoch")
     for metric in history.validation[0]:
         scale, unit = SCALES.get(metric, (100, "%"))
@@ -168,16 +153,10 @@ def degree_regression(task: Task, batch_size: int) -> Answers:
 )  # fmt: skip
 def throughput_peer(run: Run, batch_size: int, warm: int, length: int, pairs: int) -> None:
     """Training and evaluation as in an epoch, on `length` events each, by ours and by torch-geometric's parts."""
-    from methods.semba.peer import PeerSEMBA
-
-    task = make_task(load_signed(run.dataset or ""), run.device)
-    run.race(
-        {
-            "semba": segment(build("semba", task, "sign_class", 64, 10), task, batch_size, warm, length),
-            "pyg_semba": segment(PeerSEMBA(task.stream), task, batch_size, warm, length),
-        },
-        pairs=pairs, batch_size=batch_size,
-    )  # fmt: skip
+    asked = Asked(make_task(load_signed(run.dataset or ""), run.device), "sign_class")
+    models = {name: CONTENDERS[name].build(asked, CONTENDERS[name].recipe) for name in ("semba", "pyg_semba")}
+    raced = {name: segment(model, asked.task, batch_size, warm, length) for name, model in models.items()}
+    run.race(raced, pairs=pairs, batch_size=batch_size)
 
 
 def segment(model: Any, task: Task, batch_size: int, warm: int, length: int) -> Callable[[], None]:
@@ -187,7 +166,7 @@ def segment(model: Any, task: Task, batch_size: int, warm: int, length: int) -> 
     to evaluation `TGNMemory` applies the messages of all nodes, once an epoch, which would weigh too much here.
     """
     generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=Recipe.lr, fused=True)
     middle, last = warm + length, warm + length + length // 5
 
     def learn(parts: list[tuple[int, Batch]]) -> None:

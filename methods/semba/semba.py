@@ -35,6 +35,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from datasets.temporal import EventStream
 from methods.semba.layers import NeighborAttention, TimeEncoder
 from methods.shared.checks import check_probabilities, check_sizes
 from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, StreamModel
@@ -234,3 +235,32 @@ class SEMBA(TemporalModel):
     ) -> None:
         rules = BALANCE if balance else NO_BALANCE
         super().__init__(num_nodes, out_channels, num_scores, rules=rules, **options)  # type: ignore[arg-type]
+
+
+def main() -> None:
+    """Train SEMBA, and a TGN whose memory is blind to signs, on ratings of users with good and with bad names."""
+    from methods.semba.baselines import TGN  # it is made of the parts above
+    from methods.semba.tasks import make_task, sign_loss, sign_metrics
+    from methods.semba.training import numbered, score, validate
+
+    generator = torch.Generator().manual_seed(0)
+    ends = torch.randint(60, (2, 3_000), generator=generator)
+    liked = torch.where(ends[1] % 2 == 0, 0.9, 0.3)  # every other user has a good name
+    sign = 2.0 * (torch.rand(3_000, generator=generator) < liked).unsqueeze(1) - 1
+    task = make_task(EventStream(ends[0], ends[1], torch.arange(3_000.0).double(), sign, 60))
+    for name, kind in (("SEMBA", SEMBA), ("TGN", TGN)):
+        torch.manual_seed(0)
+        model = kind(task.stream.num_nodes, 32, memory_dim=32, time_dim=16)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        for epoch in range(1, 4):
+            model.train()
+            model.reset()  # an epoch begins with an empty memory
+            for first, batch in numbered(task, 300, 0, task.first_val):
+                (logits,), measured = score(model, task, first, batch)
+                loss = sign_loss(logits, None, batch.edge_features[:, 0])
+                model.commit(batch, measured)  # only now does the batch belong to the past
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            auc = sign_metrics(validate(model, task, "sign_class", 300))["auc"]
+            print(f"{name:5}  epoch {epoch}  loss {loss:.3f}  AUC of the validation's signs {auc:.3f}")

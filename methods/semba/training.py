@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from methods.semba.tasks import OBJECTIVES, Answers, Task, matched_pairs, random_pairs
 from methods.shared.checks import check_numbers, check_option, check_sizes
 from methods.shared.temporal import Batch, NeighborIndex, batches
+from methods.shared.training import train
 
 VALIDATION_SEED, TEST_SEED = 1, 2
 
@@ -38,11 +39,12 @@ class StreamModel(Protocol):
 
 @dataclass
 class Fit:
-    """Mean training loss, learning rate, and the metrics of the validation, of every epoch."""
+    """Mean training loss, learning rate, and the metrics of the validation, of every epoch; the best one, from 1."""
 
     loss: list[float] = field(default_factory=list)
     rate: list[float] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
+    best_epoch: int = 0
 
 
 def score(model: Any, task: Task, first: int, batch: Batch, *pairs: Tensor) -> tuple[list[Tensor], Any]:
@@ -152,13 +154,16 @@ def fit(
     check_option("fit", "kind", kind, OBJECTIVES)
     check_sizes("fit", epochs=epochs, batch_size=batch_size)
     check_numbers("fit", above=0, lr=lr)
-    objective, history, best = OBJECTIVES[kind], Fit(), -math.inf
+    objective, history = OBJECTIVES[kind], Fit()
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", patience=5, factor=0.5, min_lr=1e-6)
-    generator, kept = torch.Generator().manual_seed(seed), {}
-    for _ in range(epochs):
+    generator = torch.Generator().manual_seed(seed)
+
+    def epoch() -> float:
         history.rate.append(optimizer.param_groups[0]["lr"])
-        history.loss.append(train_epoch(model, optimizer, task, kind, batch_size, generator))
+        return train_epoch(model, optimizer, task, kind, batch_size, generator)
+
+    def validation() -> float:
         answers = validate(model, task, kind, batch_size)
         history.validation.append(objective.metrics(answers))
         reached = objective.sign * history.validation[-1][objective.select]
@@ -167,11 +172,12 @@ def fit(
                 f"fit: the validation cannot choose an epoch by {objective.select}, which is {reached}: "
                 f"{int((answers.weight > 0).sum())} of its {len(answers.weight)} weights are positive"
             )
-        if reached > best:
-            best, kept = reached, {name: value.clone() for name, value in model.state_dict().items()}
         if plateau:
             scheduler.step(float(objective.loss(answers.logits, answers.none, answers.weight)))
-    model.load_state_dict(kept)
+        return reached
+
+    training = train(model, epoch, validation, epochs=epochs)
+    history.loss, history.best_epoch = training.loss, training.best_epoch
     return history
 
 

@@ -11,7 +11,8 @@ import datasets
 from datasets.signed_factions import factions
 from methods.semba import SEMBA, experiments, fit
 from methods.semba.baselines import GCN, SGCN
-from methods.semba.experiments import ABLATIONS, CONTENDERS, build, segment
+from methods.semba.contenders import CONTENDERS, Asked, Recipe
+from methods.semba.experiments import ABLATIONS, COMPARED, segment
 from methods.semba.peer import PeerSEMBA
 from methods.semba.released import two_sided
 from methods.semba.tasks import OBJECTIVES, Task, load_signed, make_task
@@ -110,11 +111,11 @@ def test_the_released_zero_features_leave_a_graph_network_with_little(kind: type
 
 def test_all_contenders_of_the_card_are_built_and_score_a_batch(task: Task) -> None:
     doubled = make_task(two_sided(task.stream))
-    for method in [*CONTENDERS, *ABLATIONS]:
+    for method in [*COMPARED, *ABLATIONS]:
         if method == "degree_lr":
             continue
         of = doubled if method == "semba_released" else task
-        model = build(method, of, "signlink_class", 16, 3)
+        model = CONTENDERS[method].build(Asked(of, "signlink_class"), Recipe(width=16, neighbors=3))
         answers = validate(model, of, "signlink_class", 100)
         assert answers.logits.shape == (of.first_test - of.first_val, 3)
         assert answers.none is not None
@@ -125,7 +126,7 @@ def test_all_contenders_of_the_card_are_built_and_score_a_batch(task: Task) -> N
 def test_what_is_timed_starts_from_the_same_state_each_time(
     who: str, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiments, "RATE", 0.0)  # the weights stay, so only another start could differ
+    monkeypatch.setattr(experiments.Recipe, "lr", 0.0)  # the weights stay, so only another start could differ
     model: Any = SEMBA(task.stream.num_nodes, 8, **SMALL) if who == "ours" else PeerSEMBA(task.stream, 8, **SMALL)
     timed, ends = segment(model, task, 100, 200, 200), []
     for _ in range(3):

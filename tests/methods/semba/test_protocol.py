@@ -1,4 +1,4 @@
-"""SEMBA's experiments run small, with other test events: only the rows of the test change, and each is what it says."""
+"""What SEMBA's experiments promise: who is trained on what, what is drawn from where, and what each row says."""
 
 from __future__ import annotations
 
@@ -9,32 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.semba import experiments, training
-from methods.semba.experiments import ABLATIONS, CONTENDERS
+from methods.semba import contenders, experiments, training
+from methods.semba.contenders import CONTENDERS, Asked, Recipe
+from methods.semba.experiments import ABLATIONS, COMPARED
 from methods.semba.tasks import OBJECTIVES, Answers, Task, load_signed, make_task
-from tests.methods.blindness import assert_blind, other_test_events, run_small
-from tests.methods.claims import assert_claims_find_rows
-
-SIZE: dict[str, Any] = dict(events=400, batch_size=100, width=8, epochs=2)
-SMALL: dict[str, dict[str, Any]] = {
-    "sign_class": SIZE | dict(dataset="movielens_100k", methods=CONTENDERS, extra={"movielens_100k": ABLATIONS}),
-    "link_pred": SIZE | dict(dataset="movielens_100k", methods=["semba", "tgn", "semba_leak", "semba_released"]),
-    "other_tasks": SIZE | dict(dataset="movielens_100k"),
-    "factions": SIZE,
-}
-RACE = dict(dataset="movielens_100k", batch_size=50, warm=100, length=100, pairs=1)
-METRICS = {"auc", "auc_transductive", "auc_inductive", "negative_f1", "auc_matched", "macro_f1", "rmse", "pearson"}
-
-
-def test_nothing_but_the_test_metrics_sees_the_test_events_and_every_claim_finds_its_rows() -> None:
-    runs = assert_blind("semba", SMALL, lambda: other_test_events(experiments), METRICS, {"throughput_peer": "times"})
-    runs["throughput_peer"] = run_small("semba", "throughput_peer", **RACE)
-    assert_claims_find_rows("semba", runs)
+from tests.methods.blindness import run_small
+from tests.methods.semba.small import RACE, SMALL
 
 
 @pytest.fixture(scope="module")
 def task() -> Task:
     return make_task(load_signed("movielens_100k", 600))
+
+
+def built(name: str, task: Task, kind: str) -> Any:
+    return CONTENDERS[name].build(Asked(task, kind), Recipe(width=8, neighbors=3))
 
 
 def test_pairs_without_an_event_are_of_nodes_of_no_later_period(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +38,7 @@ def test_pairs_without_an_event_are_of_nodes_of_no_later_period(task: Task, monk
         return drawn(batch, nodes, generator)
 
     monkeypatch.setattr(training, "random_pairs", spy)
-    model = experiments.build("tgn", task, "link_pred", 8, 3)
+    model = built("tgn", task, "link_pred")
     training.train_epoch(model, torch.optim.SGD(model.parameters(), lr=0.1), task, "link_pred", 100, torch.Generator())
     trained = len(pools)
     training.validate(model, task, "link_pred", 100)
@@ -66,7 +55,7 @@ def test_every_contender_is_trained_alike_and_diverging_ones_are_missing(monkeyp
         recipes[len(recipes)] = (type(model).__name__, kind, recipe)
         raise FloatingPointError("not trained here")
 
-    monkeypatch.setattr(experiments, "fit", spy)
+    monkeypatch.setattr(contenders, "fit", spy)
     run = run_small("semba", "sign_class", seed=4, **SMALL["sign_class"])
     names = ["SEMBA", "TGN", "SGCN", "GCN", "SEMBA", "SEMBA", "TGN", "ReleasedSEMBA", "SGCN"]
     assert [name for name, _, _ in recipes.values()] == names
@@ -75,18 +64,18 @@ def test_every_contender_is_trained_alike_and_diverging_ones_are_missing(monkeyp
         assert recipe == dict(epochs=2, batch_size=100, lr=0.01, seed=4, plateau=name == "ReleasedSEMBA")
     rows = [row for row in run.rows if row.metric == "auc"]
     assert [row.method for row in rows if row.value is not None] == ["degree_lr"]
-    assert len(rows) == len(CONTENDERS) + len(ABLATIONS)
+    assert len(rows) == len(COMPARED) + len(ABLATIONS)
     assert all(row.reason == "not trained here" for row in rows if row.value is None)
 
 
 def test_each_method_is_what_its_name_says(task: Task) -> None:
-    built = {name: experiments.build(name, task, "sign_class", 8, 3) for name in [*CONTENDERS, *ABLATIONS]
+    models = {name: built(name, task, "sign_class") for name in [*COMPARED, *ABLATIONS]
              if name not in ("degree_lr", "semba_released")}  # fmt: skip
-    assert {name for name, model in built.items() if getattr(model, "leak", False)} == {"semba_leak", "tgn_leak"}
-    assert {name for name, model in built.items() if getattr(model, "zero_features", False)} == {"sgcn_zeros"}
-    rules = {name: len(model.memory.rules) for name, model in built.items() if hasattr(model, "memory")}
+    assert {name for name, model in models.items() if getattr(model, "leak", False)} == {"semba_leak", "tgn_leak"}
+    assert {name for name, model in models.items() if getattr(model, "zero_features", False)} == {"sgcn_zeros"}
+    rules = {name: len(model.memory.rules) for name, model in models.items() if hasattr(model, "memory")}
     assert rules == dict(semba=4, semba_leak=4, semba_no_balance=2, tgn=1, tgn_leak=1)
-    assert {model.num_neighbors for model in built.values() if hasattr(model, "memory")} == {3}
+    assert {model.num_neighbors for model in models.values() if hasattr(model, "memory")} == {3}
 
 
 def answers_of(task: Task, logit: float) -> Answers:
@@ -132,14 +121,14 @@ def test_a_validation_with_one_sign_is_refused(task: Task) -> None:
     weight = task.stream.edge_features.clone()
     weight[task.first_val : task.first_test] = 1.0
     one_sided = replace(task, stream=replace(task.stream, edge_features=weight))
-    model = experiments.build("tgn", task, "sign_class", 8, 3)
+    model = built("tgn", task, "sign_class")
     with pytest.raises(ValueError, match=r"cannot choose an epoch by auc, which is nan: 90 of its 90 weights"):
         training.fit(model, one_sided, "sign_class", epochs=1, batch_size=60, lr=0.01, seed=0)
 
 
 @pytest.mark.parametrize("kind", sorted(OBJECTIVES))
 def test_a_model_that_diverges_is_not_scored(kind: str, task: Task) -> None:
-    model = experiments.build("tgn", task, kind, 8, 3)
+    model = built("tgn", task, kind)
     with torch.no_grad():
         model.head.bias.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="scores of the evaluation are NaN"):

@@ -1,0 +1,5 @@
+"""`python -m methods.semba`"""
+
+from methods.semba.semba import main
+
+main()
