@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 import datasets
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment, seed_everything
 from datasets.temporal import LinearDrift, pending_statistics
-from methods.pres.baselines import APAN, JODIE, TGN, Memoryless, MemoryModel
+from methods.pres.baselines import MemoryModel
+from methods.pres.contenders import CONTENDERS, Asked, Recipe, train
 from methods.pres.pres import PRES, Update
 from methods.pres.released import ReleasedPRES
-from methods.pres.training import Task, draw, fit, link_loss, make_task, test, train_batch, train_epoch
+from methods.pres.training import Task, draw, link_loss, make_task, test, train_batch, train_epoch
 from methods.shared.temporal import Batch, batches, rewound
 
-MODELS: dict[str, type[MemoryModel]] = {"tgn": TGN, "jodie": JODIE, "apan": APAN}
 TEST_METRICS = ("ap", "auc", "pooled_ap", "historical_ap", "inductive_ap")
 REACH = 0.99  # of the plain model's best validation AP
 
@@ -32,27 +33,6 @@ def load_task(run: Run, events: dict[str, int]) -> Task:
     stream = datasets.load(run.dataset)
     limit = events.get(run.dataset or "")
     return make_task(stream if limit is None else stream.head(limit), run.device)
-
-
-def build(method: str, model: str, task: Task, dim: int, neighbors: int) -> MemoryModel:
-    """A contender. The memory model is built first and PRES draws no random number, so all start from equal weights."""
-    num_nodes, edge_dim = task.full.num_nodes, task.full.edge_features.shape[1]
-    kind = Memoryless if method == "memoryless" else MODELS[model]
-    gaps = {"gaps": task.gaps} if kind is JODIE else {}
-    network = kind(num_nodes, edge_dim, dim, num_neighbors=neighbors, **gaps)
-    network.correction = correction(method, num_nodes, dim, task.time_unit)
-    return network.to(task.full.t.device)
-
-
-def correction(method: str, num_nodes: int, dim: int, time_unit: float) -> PRES | ReleasedPRES | None:
-    """What a method attaches to the memory model."""
-    if method == "pres":
-        return PRES(num_nodes, dim, time_unit=time_unit)
-    if method == "pres_s":  # coherence smoothing only
-        return PRES(num_nodes, dim, time_unit=time_unit, gamma=1.0, learn_gamma=False)
-    if method == "pres_v":  # prediction-correction only
-        return PRES(num_nodes, dim, time_unit=time_unit, beta=0.0)
-    return ReleasedPRES(num_nodes, dim) if method == "pres_released" else None
 
 
 SWEEP = dict(tgn=[1, 2, 4, 8], jodie=[1, 4], apan=[1, 4])
@@ -91,8 +71,8 @@ def batch_sweep(
             goal = None
             for name in names:
                 with run.method(name, model=model, batch_multiple=multiple, epochs=epochs) as m:
-                    network = build(name, model, task, dim, neighbors)
-                    curve = _fit_and_test(m, network, task, epochs, base_batch * multiple, run.seed, patience)
+                    recipe = Recipe(dim, neighbors, base_batch * multiple, epochs, patience=patience)
+                    curve = _fit_and_test(m, name, Asked(task, model), recipe, run.seed)
                     if name == "plain" and curve:
                         goal = max(curve) * REACH
                     if curve and goal is not None:
@@ -101,13 +81,11 @@ def batch_sweep(
                         m.record("epochs_to_reach", None, reason="this model or the plain one has diverged")
 
 
-def _fit_and_test(
-    m: MethodRows, network: MemoryModel, task: Task, epochs: int, batch_size: int, seed: int, patience: int | None
-) -> list[float]:
+def _fit_and_test(m: MethodRows, name: str, asked: Asked, recipe: Recipe, seed: int) -> list[float]:
     """Record one contender; returns its validation AP by epoch, empty if its loss or a score was not finite."""
     try:
-        history = fit(network, task, epochs=epochs, batch_size=batch_size, seed=seed, patience=patience)
-        scores = test(network, task)
+        network, history = train(name, asked, recipe, seed)
+        scores = test(network, asked.task)
     except FloatingPointError as error:
         for metric in TEST_METRICS:
             m.record(metric, None, unit="%", reason=str(error))
@@ -120,6 +98,7 @@ def _fit_and_test(
     else:
         m.record("inductive_ap", 100 * scores.inductive.ap, unit="%")
     done = range(1, len(history.val_ap) + 1)
+    spent(m, network, steps=len(done) * -(-len(asked.task.train) // recipe.batch_size))
     m.curve("val_ap", x=list(done), y=[100 * ap for ap in history.val_ap], x_name="epoch", unit="%")
     m.curve("loss", x=list(done), y=history.loss, x_name="epoch")
     if isinstance(network.correction, PRES):
@@ -171,11 +150,12 @@ def epoch_time(
     run: Run, events: dict[str, int], dim: int, neighbors: int, base_batch: int, warm: int, length: int, pairs: int
 ) -> None:
     """Time to train TGN on the same events, with and without PRES, at 1 and 4 times the base batch."""
-    task = load_task(run, events)
+    task, recipe = load_task(run, events), Recipe(dim, neighbors)
+    asked = Asked(task, "tgn")
     run.race(
         {
             f"{name}[batch_multiple={multiple}]": segment(
-                run, build(name, "tgn", task, dim, neighbors), task, base_batch * multiple, warm, length
+                run, CONTENDERS[name].build(asked, recipe), task, base_batch * multiple, warm, length
             )
             for name in ("plain", "pres")
             for multiple in (1, 4)
@@ -195,7 +175,7 @@ def epoch_time_all_nodes(
     """The same, where each batch updates all N nodes as the released code does: it favours large batches."""
     task, contenders = load_task(run, events), {}
     for name, multiple in (("plain", 1), ("pres", 4)):
-        network = build(name, "tgn", task, dim, neighbors)
+        network = CONTENDERS[name].build(Asked(task, "tgn"), Recipe(dim, neighbors))
         network.all_nodes = True
         timed = segment(run, network, task, base_batch * multiple, warm, length)
         contenders[f"{name}_all_nodes[batch_multiple={multiple}]"] = timed
@@ -212,16 +192,14 @@ def throughput_peer(
     length: int, pairs: int,
 ) -> None:  # fmt: skip
     """Our TGN against one from torch-geometric's parts: the same width, batch, negatives and optimiser."""
-    from methods.pres.peer import PeerTGN  # torch-geometric takes seconds to import, and nothing else here needs it
-
-    task = load_task(run, events)
-    generator = torch.Generator().manual_seed(run.seed)
-    peer = PeerTGN(task.train, dim, num_neighbors=neighbors)
+    task, recipe = load_task(run, events), Recipe(dim, neighbors)
+    asked, generator = Asked(task, "tgn"), torch.Generator().manual_seed(run.seed)
+    peer = CONTENDERS["pyg_tgn"].build(asked, recipe)
     optimizer = torch.optim.Adam(peer.parameters(), lr=1e-3, fused=True)
     peer.train_batches(optimizer, _with_negatives(task, batch_size, 0, warm, generator))
     parts = _with_negatives(task, batch_size, warm, warm + length, generator)
     theirs = rewound(peer, lambda: peer.train_batches(optimizer, parts))
-    ours = segment(run, build("plain", "tgn", task, dim, neighbors), task, batch_size, warm, length)
+    ours = segment(run, CONTENDERS["plain"].build(asked, recipe), task, batch_size, warm, length)
     run.race({"plain": ours, "pyg_tgn": theirs}, pairs=pairs, model="tgn", batch_size=batch_size)
 
 
@@ -258,7 +236,7 @@ def prediction_error(
     for multiple in multiples:
         for name in ("plain", "pres"):
             with run.method(name, model="tgn", batch_multiple=multiple) as m:
-                network = build(name, "tgn", task, dim, neighbors)
+                network = CONTENDERS[name].build(Asked(task, "tgn"), Recipe(dim, neighbors))
                 network.load_state_dict(dict(trained.named_parameters()), strict=False)
                 memory = _memory_after(network, task, base_batch * multiple)
                 m["memory_error"] = float((memory - sequential).norm() / sequential.norm())
@@ -266,7 +244,7 @@ def prediction_error(
 
 def _train_one_epoch(run: Run, task: Task, dim: int, neighbors: int, batch_size: int) -> MemoryModel:
     seed_everything(run.seed)
-    network = build("plain", "tgn", task, dim, neighbors)
+    network = CONTENDERS["plain"].build(Asked(task, "tgn"), Recipe(dim, neighbors))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     train_epoch(network, optimizer, task, batch_size, torch.Generator().manual_seed(run.seed))
     return network
@@ -341,7 +319,7 @@ def gradient_variance(
     for multiple in multiples:
         for name in ("plain", "pres_v"):
             with run.method(name, model="tgn", batch_multiple=multiple) as m:
-                network = build(name, "tgn", task, dim, neighbors)
+                network = CONTENDERS[name].build(Asked(task, "tgn"), Recipe(dim, neighbors))
                 network.load_state_dict(dict(trained.named_parameters()), strict=False)
                 generator = torch.Generator().manual_seed(run.seed)
                 passes = [_gradients(network, task, base_batch * multiple, generator) for _ in range(repeats)]
@@ -381,7 +359,7 @@ def released_gradient(run: Run, events: dict[str, int], dim: int, neighbors: int
             ends = []
             for with_term in (True, False):
                 seed_everything(run.seed)
-                network = build(name, "tgn", task, dim, neighbors)
+                network = CONTENDERS[name].build(Asked(task, "tgn"), Recipe(dim, neighbors))
                 if isinstance(network.correction, ReleasedPRES):
                     network.correction.rescale, network.correction.coherence = False, with_term
                 elif isinstance(network.correction, PRES) and not with_term:

@@ -206,3 +206,30 @@ def incoherence(old: Tensor, new: Tensor, counts: Tensor) -> Tensor:
     """
     weight = (counts & old.ne(0).any(dim=1)).to(new.dtype)
     return (weight * (1 - F.cosine_similarity(old, new, dim=1))).sum() / weight.sum().clamp(min=1)
+
+
+def main() -> None:
+    """Train a TGN on a generated stream, in small batches, in large ones, and in large ones with PRES."""
+    from methods.pres.contenders import CONTENDERS, Recipe, example  # the memory models are built around this file
+    from methods.pres.training import draw, link_loss, validate
+    from methods.shared.temporal import batches
+
+    asked = example()
+    task, generator = asked.task, torch.Generator().manual_seed(0)
+    for name, size in (("plain", 20), ("plain", 80), ("pres", 80)):
+        torch.manual_seed(0)
+        model = CONTENDERS[name].build(asked, Recipe(dim=32, neighbors=5))
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for epoch in range(1, 6):
+            model.train()
+            model.reset()  # an epoch begins with an empty memory
+            for batch in batches(task.train, size):
+                step = model.score(batch, draw(task.destinations, (1, len(batch)), generator), task.train_index)
+                model.commit(batch, step, task.train_index)  # here PRES corrects what the memory keeps
+                loss = link_loss(step) + model.penalty(step)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            if epoch == 5:
+                ap = validate(model, task).ap
+                print(f"{name:5}  batches of {size}  epoch {epoch}  loss {loss:.3f}  validation AP {ap:.1%}")

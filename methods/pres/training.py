@@ -14,6 +14,7 @@ from methods.pres.baselines import MemoryModel, Step
 from methods.shared.checks import check_numbers, check_sizes
 from methods.shared.metrics import average_precision, roc_auc
 from methods.shared.temporal import Batch, NeighborIndex, batches, select, to_device
+from methods.shared.training import train
 
 EVALUATION_BATCH = 200  # whatever the training batch, so that accuracies can be compared
 VALIDATION_SEED, TEST_SEED, INDUCTIVE_SEED = 0, 2, 3
@@ -177,23 +178,26 @@ def fit(
     check_numbers("fit", above=0, lr=lr)
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     generator = torch.Generator().manual_seed(seed)
-    history, best = Fit(), {}
-    for epoch in range(epochs):
-        history.loss.append(train_epoch(model, optimizer, task, batch_size, generator))
+
+    def validation() -> float:
         trained = model.state()
-        history.val_ap.append(validate(model, task).ap)
+        score = validate(model, task).ap
         model.restore(trained)
-        if patience is None:
-            continue
-        best_epoch = max(range(epoch + 1), key=history.val_ap.__getitem__)
-        if best_epoch == epoch:
-            best = {name: p.detach().clone() for name, p in model.named_parameters()}
-        elif epoch - best_epoch >= patience:
-            break
-    if best:
-        model.load_state_dict(best, strict=False)  # weights only: the buffers are the memory
-        replay(model, task, batch_size)
-    return history
+        return score
+
+    def weights() -> dict[str, Tensor]:  # without the buffers, which are the memory
+        return {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def restored(best: dict[str, Tensor]) -> None:
+        if patience is not None:
+            model.load_state_dict(best, strict=False)
+            replay(model, task, batch_size)
+
+    training = train(
+        model, lambda: train_epoch(model, optimizer, task, batch_size, generator), validation, epochs=epochs,
+        patience=patience, snapshot=weights, restore=restored,
+    )  # fmt: skip
+    return Fit(training.loss, training.score)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@
     UNTRAINED           the same for the others
     WITHOUT             experiment -> why it has nothing to be blind to
     TEST_METRICS        the metrics that are computed from the test data
+    SEALED              experiments of SMALL that end before the test begins: not one of their rows may change
     ELSEWHERE           experiments that need what a test has not (a GPU)
     made_small()        a context in which recipes are short and no file is needed
     test_data_permuted()   a context in which the test's labels, targets or later events are permuted
@@ -56,6 +57,7 @@ class Paper:
         self.untrained: Mapping[str, dict[str, Any]] = getattr(support, "UNTRAINED", {})
         self.without: Mapping[str, str] = getattr(support, "WITHOUT", {})
         self.elsewhere = getattr(support, "ELSEWHERE", ())
+        self.sealed = getattr(support, "SEALED", ())
         self.small: Mapping[str, dict[str, Any]] = getattr(support, "SMALL", None) or {
             name: smallest(slug, found)
             for name, found in experiments(slug).items()

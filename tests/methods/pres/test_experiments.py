@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.pres import PRES, experiments, training
+from methods.pres import PRES, contenders, experiments, training
 from methods.pres.baselines import Memoryless
+from methods.pres.contenders import CONTENDERS, Asked, Recipe
 from methods.pres.experiments import REACH, TEST_METRICS, epochs_to_reach
 from methods.pres.released import ReleasedPRES
 from methods.pres.training import Scores, Task, make_task
 from tests.methods.blindness import run_small
-from tests.methods.pres.test_blind import EVENTS, EXTRA, RACE, SIZE, SWEEP
+from tests.methods.pres.small import EVENTS, EXTRA, RACE, SIZE, SWEEP
 
 
 def values(run: Any, metric: str) -> dict[tuple[Any, ...], float]:
@@ -48,13 +49,15 @@ def test_every_contender_is_trained_alike_from_the_weights_of_its_seed(monkeypat
         )
         raise FloatingPointError("not trained here")
 
-    monkeypatch.setattr(experiments, "fit", spy)
+    monkeypatch.setattr(contenders, "fit", spy)
     run = run_small("pres", "batch_sweep", seed=5, **SIZE | SWEEP)
     number = {("TGN", 30): 2, ("TGN", 120): 6, ("JODIE", 30): 2, ("APAN", 120): 2}
     assert {key: len(fits) for key, fits in seen.items()} == number
     for fits in seen.values():
         for weights, recipe, _ in fits:
-            assert {k: v for k, v in recipe.items() if k != "batch_size"} == dict(epochs=2, seed=5, patience=None)
+            assert {k: v for k, v in recipe.items() if k != "batch_size"} == dict(
+                epochs=2, seed=5, lr=1e-3, patience=None
+            )
             assert all(torch.equal(weight, fits[0][0][name]) for name, weight in weights.items())
     corrections = [name for _, _, name in seen["TGN", 120]]
     assert corrections == ["NoneType", "PRES", "PRES", "PRES", "ReleasedPRES", "NoneType"]
@@ -65,7 +68,8 @@ def test_every_contender_is_trained_alike_from_the_weights_of_its_seed(monkeypat
 
 def test_each_method_is_what_its_name_says() -> None:
     task = make_task(experiments.datasets.load("movielens_100k").head(EVENTS))
-    built = {name: experiments.build(name, "tgn", task, 4, 2) for name in ("plain", "pres", *EXTRA)}
+    asked, recipe = Asked(task, "tgn"), Recipe(dim=4, neighbors=2)
+    built = {name: CONTENDERS[name].build(asked, recipe) for name in ("plain", "pres", *EXTRA)}
     found = {name: (float(m.correction.gamma), m.correction.gate is not None, m.correction.beta)
              for name, m in built.items() if isinstance(m.correction, PRES)}  # fmt: skip
     assert found == dict(

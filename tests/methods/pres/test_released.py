@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import datasets
-from methods.pres.experiments import build
+from methods.pres.contenders import CONTENDERS, Asked, Recipe
 from methods.pres.pres import Update
 from methods.pres.released import ReleasedPRES, inner_product, scaled
 from methods.pres.training import Task, draw, make_task, replay, train_batch, validate
@@ -82,7 +82,7 @@ def test_the_coherence_term_is_a_number_without_gradient() -> None:
 
 
 def test_nothing_that_winds_the_stream_back_resets_the_filter(task: Task) -> None:
-    network = build("pres_released", "tgn", task, 8, 3)
+    network = CONTENDERS["pres_released"].build(Asked(task, "tgn"), Recipe(dim=8, neighbors=3))
     start = network.state()
     replay(network, task, 50)
     learned = network.correction.increments.clone()
@@ -102,7 +102,7 @@ def task() -> Task:
 @pytest.mark.parametrize("rescale", [True, False])
 def test_training_rescales_the_memory_in_place(rescale: bool, task: Task) -> None:
     torch.manual_seed(0)
-    network = build("pres_released", "tgn", task, 8, 3).train()
+    network = CONTENDERS["pres_released"].build(Asked(task, "tgn"), Recipe(dim=8, neighbors=3)).train()
     network.correction.rescale = rescale
     optimizer, generator = torch.optim.Adam(network.parameters()), torch.Generator().manual_seed(0)
     for batch in list(batches(task.train, 50))[:4]:

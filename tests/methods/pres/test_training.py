@@ -14,7 +14,8 @@ import datasets
 from datasets.temporal import EventStream, pending_statistics
 from methods.pres import PRES, experiments, training
 from methods.pres.baselines import MemoryModel
-from methods.pres.experiments import build, epochs_to_reach
+from methods.pres.contenders import CONTENDERS, Asked, Recipe
+from methods.pres.experiments import epochs_to_reach
 from methods.pres.training import (
     Task,
     draw,
@@ -41,7 +42,7 @@ def task() -> Task:
 
 def start(method: str, task: Task, model: str = "tgn") -> MemoryModel:
     torch.manual_seed(3)
-    return build(method, model, task, WIDTH, 3)
+    return CONTENDERS[method].build(Asked(task, model), Recipe(dim=WIDTH, neighbors=3))
 
 
 def weights_after(network: MemoryModel, task: Task) -> dict[str, Tensor]:
@@ -66,7 +67,7 @@ def test_the_same_seed_gives_bit_identical_runs_and_another_one_does_not(method:
     first, again = weights_after(start(method, task), task), weights_after(start(method, task), task)
     assert all(torch.equal(first[name], again[name]) for name in first)
     torch.manual_seed(4)
-    other = weights_after(build(method, "tgn", task, WIDTH, 3), task)
+    other = weights_after(CONTENDERS[method].build(Asked(task, "tgn"), Recipe(dim=WIDTH, neighbors=3)), task)
     assert not torch.equal(first["updater.weight_ih"], other["updater.weight_ih"])
 
 
@@ -163,7 +164,7 @@ def test_early_stopping_reloads_the_best_weights_and_runs_the_memory_again(task:
     epoch = max(range(len(history.val_ap)), key=history.val_ap.__getitem__)
     assert len(history.val_ap) <= epoch + 2
     torch.manual_seed(3)
-    seen = build("plain", "tgn", task, WIDTH, 3)
+    seen = CONTENDERS["plain"].build(Asked(task, "tgn"), Recipe(dim=WIDTH, neighbors=3))
     fit(seen, task, epochs=epoch + 1, batch_size=50, seed=0, lr=0.05)
     for name, weight in best.named_parameters():
         assert torch.equal(weight, seen.get_parameter(name)), name

@@ -1,0 +1,5 @@
+"""`python -m methods.pres`"""
+
+from methods.pres.pres import main
+
+main()
