@@ -155,6 +155,10 @@ def run(
     profile: ProfileOption = "quick",
     experiments: Annotated[list[str] | None, typer.Option("--experiment", "-e", help="Only these.")] = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Jobs at a time.")] = None,
+    params: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Replicates and data sets as this file has them."),
+    ] = None,
     cluster: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Run on a Ray cluster: what `ray start --head` prints.")
     ] = None,
@@ -166,7 +170,7 @@ def run(
     with machine_and_executor(cluster, profile, jobs) as (machine, execute):
         for slug, card in cards.items():
             with problems.named(f"{slug}, profile {profile}"):
-                run_paper(card, profile, experiments or [], machine, execute)
+                run_paper(card, profile, experiments or [], machine, execute, params)
 
 
 @app.command()
@@ -181,7 +185,7 @@ def verdicts(
         bool, typer.Option("--summary", help="A line a paper with its headline, and what is contradicted.")
     ] = False,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="Only write a summary a paper, for `dvc metrics show`.")
+        bool, typer.Option("--metrics", help="Only write what `dvc metrics show` and `dvc plots show` show.")
     ] = False,
 ) -> None:
     """Judge the claims by what has been measured. Exit 1 where one cannot be judged though its profile ran."""
@@ -195,10 +199,12 @@ def verdicts(
         return
     if metrics:
         from assay.metrics import headline_numbers, write_metrics
+        from assay.plots import write_plots
 
         judged = [v for p in PROFILES for v in judge_all(cards, p)]
         numbers = {slug: headline_numbers(card, judged) for slug, card in cards.items()}
         write_metrics(ROOT, profile, found, slugs or find_cards(ROOT), numbers)
+        write_plots(ROOT, profile, cards, {slug: r for slug in cards if (r := result_of(profile, slug)) is not None})
         return
     known(only or [], COLOURS, "verdict")
     found = [v for v in found if not only or v.verdict in only]
@@ -239,7 +245,7 @@ def scoreboard() -> None:
 
 @app.command()
 def pipeline(check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False) -> None:
-    """Write dvc.yaml and pipelines/gpu/dvc.yaml from the cards."""
+    """Write dvc.yaml, params.json and pipelines/gpu/dvc.yaml from the cards and their experiments."""
     from assay.pipeline import pipelines
     from assay.record import write_atomically
 

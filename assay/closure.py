@@ -14,6 +14,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ MEASURING = ("assay/experiment.py", "assay/expression.py", "assay/measure", "ass
 # What lies in a paper's folder and no experiment reads: its card, and prose.
 CARD = "paper.yaml"
 PROSE = (".md", ".html")
+CHANGEABLE = ("replicates", "datasets")  # of an experiment in a profile, without a change of its code
 
 
 def code_of_paper(root: Path, slug: str, datasets: Iterable[Path] = ()) -> list[Path]:
@@ -137,7 +139,7 @@ class _File:
 
     imports: tuple[tuple[int, str, tuple[str, ...]], ...]
     digest: str
-    experiments: dict[str, list[str]] = field(default_factory=dict)
+    experiments: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
 
 
 def _read(root: Path, path: Path) -> _File:
@@ -208,22 +210,42 @@ def _written(node: Any) -> Iterator[str]:
         yield f"{type(node).__name__} {node!a},"
 
 
-def declared_experiments(root: Path, file: Path) -> dict[str, list[str]]:
-    """The experiments that a paper's `experiments.py` declares, and the keywords of each, read without running it.
+def declared_experiments(root: Path, file: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """The experiments that a paper's `experiments.py` declares, read without running it.
 
+    Of each the keywords, such as profiles, with the replicates and data sets that they state in plain values.
     Raises JobError where it is no Python.
     """
     return _read(root, file).experiments
 
 
-def _experiments_in(tree: ast.Module) -> dict[str, list[str]]:
+def _experiments_in(tree: ast.Module) -> dict[str, dict[str, dict[str, Any]]]:
+    named = {
+        target.id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     return {
-        node.name: [keyword.arg for keyword in call.keywords if keyword.arg]
+        node.name: {keyword.arg: _stated(keyword.value, named) for keyword in call.keywords if keyword.arg}
         for node in tree.body
         if isinstance(node, ast.FunctionDef)
         for call in node.decorator_list
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "experiment"
     }
+
+
+def _stated(profile: ast.expr, named: dict[str, ast.expr]) -> dict[str, Any]:
+    """`replicates` and `datasets` of `dict(replicates=3, datasets=SAMPLE)`, where they are literal or a name for it."""
+    found: dict[str, Any] = {}
+    for keyword in profile.keywords if isinstance(profile, ast.Call) else ():
+        value = named.get(keyword.value.id) if isinstance(keyword.value, ast.Name) else keyword.value
+        if keyword.arg in CHANGEABLE and value is not None:
+            with suppress(ValueError):
+                plain = ast.literal_eval(value)
+                found[keyword.arg] = list(plain) if isinstance(plain, tuple) else plain
+    return found
 
 
 def _is_docstring(statement: ast.stmt) -> bool:

@@ -17,7 +17,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,8 +51,10 @@ class Plan:
     jobs: list[Job]
 
 
-def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
-    """Read the paper's experiments and lay out its jobs.
+def plan(
+    root: Path, card: Card, profile: Profile, machine: Machine, changes: Mapping[str, dict[str, Any]] | None = None
+) -> Plan:
+    """Read the paper's experiments and lay out its jobs, some with other replicates or data sets (`changes`).
 
     Raises JobError where the machine cannot run the profile, RecordError where a newer Assay has measured it, and what
     the paper's code raises where it cannot be imported.
@@ -68,7 +70,11 @@ def plan(root: Path, card: Card, profile: Profile, machine: Machine) -> Plan:
     keep(root)
     code = Code(tuple(files), digest, _ground(digest, made_by))
     experiments = experiments_of(_imported(f"methods.{card.slug}.experiments"))
-    chosen = {name: e for name, e in experiments.items() if profile in e.profiles}
+    chosen = {
+        name: replace(e, profiles={**e.profiles, profile: e.profiles[profile] | (changes or {}).get(name, {})})
+        for name, e in experiments.items()
+        if profile in e.profiles
+    }
     if not chosen:
         raise JobError(f"{card.slug} has no experiment for profile {profile}")
     jobs = [

@@ -16,10 +16,12 @@ import yaml
 
 from assay.card import Card, Profile
 from assay.closure import code_of_datasets, code_of_paper, declared_experiments, keep
+from assay.params import PARAMS, params_text
 
 HEADER = "# Generated from the cards by `assay pipeline`. Edit a card and run it again; never edit this file.\n"
 LOCK = "requirements.lock"
 MEASURE = "assay/measure"
+PLOTS = ("lines", "bars")  # folders of tables, each with a template of its name under .dvc/plots
 GPU = "pipelines/gpu/dvc.yaml"
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same text, sooner
 # Code that turns rows into verdicts and pages.
@@ -35,7 +37,8 @@ JUDGING = (
 
 def pipelines(root: Path, cards: dict[str, Card]) -> dict[str, str]:
     """The text of each pipeline's file for these cards, by its path in the checkout."""
-    found = {"dvc.yaml": _text(_root_stages(root, cards)), GPU: _text(_gpu_stages(root, cards))}
+    found = {"dvc.yaml": _text(_root_stages(root, cards)), GPU: _text(_gpu_stages(root, cards)),
+             PARAMS: params_text(root, cards)}  # fmt: skip
     keep(root)
     return found
 
@@ -51,15 +54,17 @@ def _root_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
         # persist keeps the stage out of DVC's run cache, which would hand one machine's results to another that shares
         # the cache as if it had measured them; what need not run again here is in .assay/jobs
         out = {f"results/quick/{slug}.json": {"cache": False, "persist": True}}
-        stages[slug] = {**_run(root, card, "quick"), "outs": [out]}
+        stages[slug] = {**_run(root, card, "quick"), "params": [{PARAMS: [f"quick.{slug}"]}], "outs": [out]}
     results = [f"results/quick/{slug}.json" for slug in cards]
     cards_of = [f"methods/{slug}/paper.yaml" for slug in cards]
     judging = _relative(root, (file for place in JUDGING for file in _files(root / place)))
     committed = [f"results/{profile}" for profile in ("standard", "gpu") if (root / "results" / profile).is_dir()]
     stages["verdicts"] = {
         "cmd": "python -m assay --exit-zero verdicts --profile quick --metrics",
-        "deps": [*results, *committed, *cards_of, *judging, "assay/metrics.py"],
-        "metrics": [{f"results/quick/metrics/{slug}.json": {"cache": False}} for slug in cards],
+        "deps": [*results, *committed, *cards_of, *judging, "assay/metrics.py", "assay/plots.py"],
+        # in DVC's cache, small as they are, so that `dvc exp show` has those of other experiments
+        "metrics": [f"results/quick/metrics/{slug}.json" for slug in cards],
+        "plots": [{f"results/quick/plots/{name}": {"x": "x", "y": "y", "template": name}} for name in PLOTS],
     }
     stages["report"] = {
         "cmd": "python -m assay --exit-zero report",
@@ -109,8 +114,9 @@ def _run(root: Path, card: Card, profile: Profile) -> dict[str, Any]:
     code = _code(root, card.slug, [module_of(name) for name in card.datasets.of(profile)])
     data = [f"data/{name}" for name in card.datasets.of(profile) if name in _with_files({card.slug: card}, profile)]
     # a failure of quick is stored, and shown by `assay check`: a stage that fails would stop all that come after it
-    tolerant = " --exit-zero" if profile == "quick" else ""
-    return {"cmd": f"python -m assay{tolerant} run {card.slug} --profile {profile}", "deps": [*code, *data, LOCK]}
+    tolerant, params = (" --exit-zero", f" --params {PARAMS}") if profile == "quick" else ("", "")
+    cmd = f"python -m assay{tolerant} run {card.slug} --profile {profile}{params}"
+    return {"cmd": cmd, "deps": [*code, *data, LOCK]}
 
 
 def _code(root: Path, slug: str, modules: list[Path]) -> list[str]:

@@ -15,6 +15,7 @@ from assay.card import Card, Profile
 from assay.closure import declared_experiments
 from assay.errors import AssayError, CodeError, JobError
 from assay.jobs import Report, collect, missing, plan, run_jobs
+from assay.params import changes
 from assay.provenance import Machine, gpu_model, provenance, this_machine
 from assay.record import JobRecord, Result, result_path, save_result
 from assay.terminal import err, out, progress, say
@@ -23,16 +24,22 @@ from assay.worker import Job
 Execute = Callable[[list[Job], Report], None]
 
 
-def run_paper(card: Card, profile: Profile, experiments: list[str], machine: Machine, execute: Execute) -> None:
-    """Run what is missing of one paper. Raises AssayError where it cannot be planned, and what its code raises."""
+def run_paper(
+    card: Card, profile: Profile, experiments: list[str], machine: Machine, execute: Execute, params: Path | None = None
+) -> None:
+    """Run what is missing of one paper, with what `params` changes. Raises AssayError where it cannot be planned."""
     slug = card.slug
     try:
-        planned = plan(ROOT, card, profile, machine)
+        changed = {} if params is None else changes(ROOT, params, card, profile)
+        planned = plan(ROOT, card, profile, machine, changed)
     except Exception as error:  # the paper's own code cannot be read or imported
         if isinstance(error, AssayError) and not isinstance(error, CodeError):
             raise
         store_failure(slug, profile, card.experiments(), error, machine)
         return
+    for name, values in changed.items():
+        said = ", ".join(f"{key} {value}" for key, value in values.items())
+        say(err, f"{slug} {name}: {said}, by {params}; another than in experiments.py")
     problems.known(experiments, planned.experiments, f"experiment of {slug} in profile {profile}")
     todo = [job for job in missing(planned) if not experiments or job.experiment in experiments]
     with progress(f"{slug} {profile}", len(todo)) as report:

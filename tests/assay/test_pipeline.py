@@ -159,11 +159,11 @@ def test_without_a_gpu_paper_the_gpu_pipeline_is_empty(checkout: Checkout) -> No
     assert dvc(checkout, "repro", "pipelines/gpu/dvc.yaml").returncode == 0
 
 
-def test_either_stale_pipeline_is_named(checkout: Checkout) -> None:
+def test_each_stale_file_is_named(checkout: Checkout) -> None:
     checkout.paper("one", LOGGED)
     start(checkout)
     assert checkout.assay("pipeline", "--check").returncode == 0
-    for name in ("dvc.yaml", "pipelines/gpu/dvc.yaml"):
+    for name in ("dvc.yaml", "pipelines/gpu/dvc.yaml", "params.json"):
         fresh = (checkout.root / name).read_text()
         checkout.write(name, fresh + "# edited\n")
         stale = checkout.assay("pipeline", "--check")
