@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,32 +13,28 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import RandomLinkSplit
 from torch_geometric.utils import to_undirected
 
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment, seed_everything
-from methods.forward_gnn.accounting import reached_parameters, training_bytes
 from methods.forward_gnn.baselines import (
-    ForwardForward,
     Inputs,
-    LabelAppending,
-    VirtualLinks,
     backprop_loss,
     backprop_network,
     fit_backprop,
     forward_forward_step,
     network_inputs,
 )
+from methods.forward_gnn.contenders import CONTENDERS, Recipe, steps_of, train
 from methods.forward_gnn.forward_gnn import ForwardGNN, class_logits, local_loss, single_forward_step
 from methods.forward_gnn.layers import Conv
 from methods.forward_gnn.link_prediction import LinkForwardGNN, fit_backprop_links, link_logits, redraw_negatives
-from methods.forward_gnn.plain import PlainSingleForward
-from methods.forward_gnn.top_down import Top2Input, Top2Loss
 from methods.forward_gnn.training import FOLDS, PAPER, Protocol, Training, accuracy, published_split, update
+from methods.shared.accounting import reached_parameters, training_bytes
 from methods.shared.graph import load_graph
 from methods.shared.metrics import roc_auc
 
 WIDTH = 128
 EDGE_SPLIT_SEED, EDGE_VAL, EDGE_TEST = 101, 0.16, 0.2
-FORWARD_FORWARD: dict[str, type[ForwardForward]] = {"ff_la": LabelAppending, "ff_vn": VirtualLinks}
-TOP_DOWN: dict[str, type[Top2Input] | type[Top2Loss]] = {"top2input": Top2Input, "top2loss": Top2Loss}
+FORWARD_FORWARD, TOP_DOWN = ("ff_la", "ff_vn"), ("top2input", "top2loss")
 GENERATED, CORA, PAPERS = ["csbm_clustered"], ["cora_ml"], ["cora_ml", "pubmed"]
 ALL_SPLITS, CONVS = list(range(FOLDS)), ["gcn", "sage", "gat"]
 
@@ -57,18 +56,10 @@ def as_citation_full(data: Data) -> Data:
     return Data(x=x, edge_index=to_undirected(data.edge_index, num_nodes=data.num_nodes), y=data.y)
 
 
-def num_classes_of(data: Data) -> int:
-    return int(data.y.max()) + 1
-
-
-def single_forward(data: Data, num_layers: int, conv: Conv = "gcn", *, linked: bool = True) -> ForwardGNN:
-    model = ForwardGNN(data.num_features, WIDTH, num_layers, num_classes=num_classes_of(data), conv=conv, linked=linked)
-    return model.to(data.x.device)
-
-
-def backprop(data: Data, num_layers: int, conv: Conv = "gcn") -> nn.Module:
-    network = backprop_network(data.num_features, WIDTH, num_layers, num_classes_of(data), conv)
-    return network.to(data.x.device)
+def network(name: str, data: Data, num_layers: int, conv: Conv = "gcn") -> Any:
+    """A contender of the experiments' width."""
+    recipe = replace(CONTENDERS[name].recipe, hidden_channels=WIDTH, num_layers=num_layers, conv=conv)
+    return CONTENDERS[name].build(data, recipe)
 
 
 @torch.no_grad()
@@ -98,29 +89,28 @@ def depth_sweep(
         for conv in convs:
             inputs = network_inputs(data, conv)
             seed_everything(seed)
-            model = single_forward(data, max(layers), conv)
-            scores = _fit_layer_by_layer(model, data, Protocol(lr=lr, epochs=sf_epochs))
+            model = network("sf", data, max(layers), conv)
+            scores, history = _fit_layer_by_layer(model, data, Protocol(lr=lr, epochs=sf_epochs))
             for depth in layers:
                 with run.method("sf", split=split, conv=conv, layers=depth) as m:
                     m.record("accuracy", scores[depth - 1], unit="%")
-                with run.method("bp", split=split, conv=conv, layers=depth) as m:
-                    seed_everything(seed)
-                    network = backprop(data, depth, conv)
-                    history = fit_backprop(network, inputs, data, Protocol(lr=lr, epochs=bp_epochs))
-                    m.record("accuracy", _accuracy(scores_of(network, inputs), data), unit="%")
-                    m["epochs"] = history.epochs
-            with run.method("bp_fast", split=split, conv=conv, layers=1) as m:
-                seed_everything(seed)
-                network = backprop(data, 1, conv)
-                fit_backprop(network, inputs, data, Protocol(lr=50 * lr, epochs=bp_epochs))
-                m.record("accuracy", _accuracy(scores_of(network, inputs), data), unit="%")
+                    spent(m, model.layers[:depth], steps=steps_of(history[:depth]))
+            for name, rate, depths in (("bp", lr, layers), ("bp_fast", 50 * lr, [1])):
+                for depth in depths:
+                    with run.method(name, split=split, conv=conv, layers=depth) as m:
+                        seed_everything(seed)
+                        recipe = Recipe(rate, epochs=bp_epochs, hidden_channels=WIDTH, num_layers=depth, conv=conv)
+                        trained, training = train(name, data, recipe)
+                        m.record("accuracy", _accuracy(scores_of(trained, inputs), data), unit="%")
+                        m["epochs"] = training.epochs
+                        spent(m, trained, steps=training.epochs)
 
 
-def _fit_layer_by_layer(model: ForwardGNN, data: Data, protocol: Protocol) -> list[float]:
-    """Test accuracy (in percent) of the first 1, 2, .. L layers together."""
+def _fit_layer_by_layer(model: ForwardGNN, data: Data, protocol: Protocol) -> tuple[list[float], list[Training]]:
+    """Test accuracy (in percent) of the first 1, 2, .. L layers together, and how each one's training went."""
     graph, scores = model.augment(data), []
-    model.fit(graph, protocol, lambda depth: scores.append(_accuracy(model(graph, depth), data)))
-    return scores
+    history = model.fit(graph, protocol, lambda depth: scores.append(_accuracy(model(graph, depth), data)))
+    return scores, history
 
 
 def _accuracy(votes: Tensor, data: Data) -> float:
@@ -138,20 +128,19 @@ def forward_forward(run: Run, layers: int, lr: float, epochs: int, validate_ever
 
     The replicate's number is its split. Predicting the test nodes, forward-forward also reads the validation labels.
     """
-    data, protocol = load_split(run, run.seed), Protocol(lr=lr, epochs=epochs, validate_every=validate_every)
-    for name, linked in (("sf", True), ("sf_isolated", False)):
-        with run.method(name, layers=layers) as m:
-            model = single_forward(data, layers, linked=linked)
-            model.fit(data, protocol)
-            m.record("accuracy", _accuracy(model(data), data), unit="%")
+    data = load_split(run, run.seed)
+    recipe = Recipe(lr, epochs=epochs, validate_every=validate_every, hidden_channels=WIDTH, num_layers=layers)
     labelled, evaluated = (mask.nonzero().squeeze(1) for mask in (data.train_mask | data.val_mask, data.test_mask))
-    for name, kind in FORWARD_FORWARD.items():
+    for name in ("sf", "sf_isolated", *FORWARD_FORWARD):
         with run.method(name, layers=layers) as m:
-            model = kind(data.num_features, WIDTH, layers, num_classes=num_classes_of(data)).to(run.device)
-            history = model.fit(data, protocol)
-            right = model.predict(data, labelled, evaluated) == data.y[evaluated]
-            m.record("accuracy", 100 * float(right.float().mean()), unit="%")
-            _curve_of(m, history[0])
+            model, history = train(name, data, recipe)
+            if name in FORWARD_FORWARD:
+                right = model.predict(data, labelled, evaluated) == data.y[evaluated]
+                m.record("accuracy", 100 * float(right.float().mean()), unit="%")
+                _curve_of(m, history[0])
+            else:
+                m.record("accuracy", _accuracy(model(data), data), unit="%")
+            spent(m, model, steps=steps_of(history))
 
 
 def _curve_of(m: MethodRows, training: Training) -> None:
@@ -166,16 +155,15 @@ def _curve_of(m: MethodRows, training: Training) -> None:
 )
 def top_down(run: Run, layers: int, lr: float, epochs: int, validate_every: int) -> None:
     """Signals from above against none, at equal epochs a layer. The replicate's number is its split."""
-    data, protocol = load_split(run, run.seed), Protocol(lr=lr, epochs=epochs, validate_every=validate_every)
-    with run.method("sf", layers=layers) as m:
-        model = single_forward(data, layers)
-        model.fit(data, protocol)
-        m.record("accuracy", _accuracy(model(data), data), unit="%")
-    for name, kind in TOP_DOWN.items():
+    data = load_split(run, run.seed)
+    recipe = Recipe(lr, epochs=epochs, validate_every=validate_every, hidden_channels=WIDTH, num_layers=layers)
+    for name in ("sf", *TOP_DOWN):
         with run.method(name, layers=layers) as m:
-            model = kind(data.num_features, WIDTH, layers, num_classes=num_classes_of(data)).to(run.device)
-            _curve_of(m, model.fit(data, protocol))
+            model, history = train(name, data, recipe)
+            if name in TOP_DOWN:
+                _curve_of(m, history)
             m.record("accuracy", _accuracy(model(data), data), unit="%")
+            spent(m, model, steps=steps_of(history))
 
 
 @experiment(
@@ -189,12 +177,14 @@ def link_prediction(run: Run, lr: float, sf_epochs: int, bp_epochs: int) -> None
     train_data, val_data, test_data = split_edges(load_split(run, 0), run.seed)
     with run.method("sf", layers=2) as m:
         model = LinkForwardGNN(train_data.num_features, WIDTH, 2).to(run.device)
-        model.fit(train_data, val_data, Protocol(lr=lr, epochs=sf_epochs))
+        history = model.fit(train_data, val_data, Protocol(lr=lr, epochs=sf_epochs))
+        spent(m, model, steps=steps_of(history))
         m["auc"] = roc_auc(test_data.edge_label, model.predict(test_data))
     with run.method("bp", layers=2) as m:
-        network = backprop_network(train_data.num_features, WIDTH, 2, WIDTH, "gcn").to(run.device)
-        fit_backprop_links(network, train_data, val_data, "gcn", Protocol(lr=lr, epochs=bp_epochs))
-        z = scores_of(network, network_inputs(test_data, "gcn"))
+        plain = backprop_network(train_data.num_features, WIDTH, 2, WIDTH, "gcn").to(run.device)
+        training = fit_backprop_links(plain, train_data, val_data, "gcn", Protocol(lr=lr, epochs=bp_epochs))
+        spent(m, plain, steps=training.epochs)
+        z = scores_of(plain, network_inputs(test_data, "gcn"))
         m["auc"] = roc_auc(test_data.edge_label, link_logits(z, test_data.edge_label_index))
 
 
@@ -226,7 +216,7 @@ def memory(run: Run, layers: list[int]) -> None:
     dense features for its backward pass.
     """
     data = load_split(run, 0)
-    graph, inputs, short = single_forward(data, 1).augment(data), network_inputs(data, "gcn"), Protocol(epochs=2)
+    graph, inputs, short = network("sf", data, 1).augment(data), network_inputs(data, "gcn"), Protocol(epochs=2)
     counted: dict[str, dict[int, int]] = {"sf": {}, "sf_plain": {}, "bp": {}}
     for depth in layers:
         for name, count in (
@@ -237,8 +227,10 @@ def memory(run: Run, layers: list[int]) -> None:
             with run.method(name, layers=depth) as m:
                 counted[name][depth] = count(data, depth)
                 m.record("training_bytes", counted[name][depth], unit="B", evidence="counted")
-        run.memory("sf", lambda depth=depth: single_forward(data, depth).fit(graph, short), layers=depth)
-        run.memory("bp", lambda depth=depth: fit_backprop(backprop(data, depth), inputs, data, short), layers=depth)
+        run.memory("sf", lambda depth=depth: network("sf", data, depth).fit(graph, short), layers=depth)
+        run.memory(
+            "bp", lambda depth=depth: fit_backprop(network("bp", data, depth), inputs, data, short), layers=depth
+        )
     base, slope = counted["bp"][2], counted["bp"][3] - counted["bp"][2]  # affine in depth from the second layer on
     for name in ("sf", "sf_plain"):
         most = max(counted[name].values())
@@ -247,7 +239,7 @@ def memory(run: Run, layers: list[int]) -> None:
 
 
 def _bytes_of_single_forward(data: Data, depth: int) -> int:
-    model, most = single_forward(data, depth), 0
+    model, most = network("sf", data, depth), 0
     graph = model.augment(data)
     h = graph.h
     given = [data.x, data.edge_index]
@@ -260,10 +252,9 @@ def _bytes_of_single_forward(data: Data, depth: int) -> int:
 
 
 def _bytes_of_plain(data: Data, depth: int) -> int:
-    model, most = single_forward(data, depth), 0
-    plain = PlainSingleForward(model, data)
+    plain, most = network("sf_plain", data, depth), 0
     h = plain.x
-    for layer in model.layers:
+    for layer in plain.model.layers:
         step = plain.step(layer, h, PAPER.optimizer(layer))
         most = max(most, training_bytes(layer, step, [data.x, data.edge_index, plain.x, plain.edge_index]))
         with torch.no_grad():
@@ -272,9 +263,9 @@ def _bytes_of_plain(data: Data, depth: int) -> int:
 
 
 def _bytes_of_backprop(data: Data, depth: int) -> int:
-    network = backprop(data, depth)
-    loss, optimizer = backprop_loss(network, network_inputs(data, "gcn"), data), PAPER.optimizer(network)
-    return training_bytes(network, lambda: update(optimizer, loss()), [data.x, data.edge_index])
+    model = network("bp", data, depth)
+    loss, optimizer = backprop_loss(model, network_inputs(data, "gcn"), data), PAPER.optimizer(model)
+    return training_bytes(model, lambda: update(optimizer, loss()), [data.x, data.edge_index])
 
 
 @experiment(
@@ -289,7 +280,7 @@ def locality(run: Run, layers: int) -> None:
     """
     data = load_split(run, 0)
     seed_everything(run.seed)
-    model = single_forward(data, layers)
+    model = network("sf", data, layers)
     graph = model.augment(data)
     h = graph.h
     for place, layer in enumerate(model.layers):
@@ -303,9 +294,9 @@ def locality(run: Run, layers: int) -> None:
         with torch.no_grad():
             h = layer(h, graph.operator)
     with run.method("bp", layer=layers) as m:
-        network = backprop(data, layers)
-        reached = reached_parameters(backprop_loss(network, network_inputs(data, "gcn"), data)())
-        m.record("reached_elsewhere", len(reached - set(network.linears[-1].parameters())), evidence="counted")
+        plain = network("bp", data, layers)
+        reached = reached_parameters(backprop_loss(plain, network_inputs(data, "gcn"), data)())
+        m.record("reached_elsewhere", len(reached - set(plain.linears[-1].parameters())), evidence="counted")
 
 
 def _changed(before: dict[str, Tensor], model: nn.Module, own: str) -> int:
@@ -323,12 +314,12 @@ def _changed(before: dict[str, Tensor], model: nn.Module, own: str) -> int:
 def epoch_time(run: Run, pairs: int) -> None:
     """Time of one update of the first layer: single forward, and forward-forward with its C passes."""
     data = load_split(run, 0)
-    model = single_forward(data, 1)
+    model = network("sf", data, 1)
     graph, (layer,) = model.augment(data), model.layers
     contenders = {"sf": single_forward_step(layer, graph.h, graph, model.num_classes, PAPER.optimizer(layer))}
     nodes = data.train_mask.nonzero().squeeze(1)
-    for name, kind in FORWARD_FORWARD.items():
-        other = kind(data.num_features, WIDTH, 1, num_classes=model.num_classes).to(run.device)
+    for name in FORWARD_FORWARD:
+        other = network(name, data, 1)
         graphs, (layer,) = other.graphs_to_train_on(data), other.layers
         contenders[name] = forward_forward_step(layer, graphs, nodes, PAPER.optimizer(layer))
     run.race(contenders, pairs=pairs)
@@ -346,7 +337,7 @@ def throughput_peer(run: Run, pairs: int) -> None:
 
 
 def _two_epochs(data: Data) -> Callable[[], None]:
-    model = single_forward(data, 2)
+    model = network("sf", data, 2)
     graph = model.augment(data)
     y_val, votes, h, parts = data.y[data.val_mask], torch.zeros((), device=data.x.device), graph.h, []
     for layer in model.layers:
@@ -366,7 +357,7 @@ def _two_epochs(data: Data) -> Callable[[], None]:
 
 
 def _two_plain_epochs(data: Data) -> Callable[[], None]:
-    plain = PlainSingleForward(single_forward(data, 2), data)
+    plain = network("sf_plain", data, 2)
     first, second = plain.model.layers
     with torch.no_grad():
         h = plain.run_layer(first, plain.x)

@@ -11,12 +11,12 @@ from torch_geometric.nn import GCN
 import datasets
 from assay.errors import DataError
 from methods.forward_gnn import ForwardGNN
-from methods.forward_gnn.accounting import reached_parameters, saved_bytes, training_bytes
 from methods.forward_gnn.baselines import backprop_loss, backprop_network, network_inputs
 from methods.forward_gnn.experiments import as_citation_full
 from methods.forward_gnn.forward_gnn import class_logits, link_with_virtual_nodes, single_forward_step
 from methods.forward_gnn.plain import PlainSingleForward
 from methods.forward_gnn.training import PAPER, Protocol, published_split
+from methods.shared.accounting import reached_parameters, saved_bytes, training_bytes
 from methods.shared.graph import normalized_adjacency
 from tests.methods.forward_gnn.graphs import CLASSES, small_graph
 

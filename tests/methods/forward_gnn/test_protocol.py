@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -17,60 +16,20 @@ from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Top2Input, Top2Loss,
 from methods.forward_gnn.baselines import LabelAppending, VirtualLinks, fit_backprop, network_inputs
 from methods.forward_gnn.link_prediction import fit_backprop_links, link_logits
 from methods.forward_gnn.training import Protocol, published_split
-from methods.shared.graph import load_graph
 from methods.shared.metrics import roc_auc
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import run_small
 from tests.methods.claims import assert_claims_are_judged
 from tests.methods.forward_gnn.graphs import CLASSES, small_graph
+from tests.methods.forward_gnn.small import DATASET, SMALL, made_small, small_csbm
 from tests.methods.unusual import assert_takes_or_refuses
 
-SLUG, DATASET = "forward_gnn", "csbm_clustered"
-SMALL: dict[str, dict[str, Any]] = {
-    "depth_sweep": dict(splits=[1], layers=[1, 2], convs=["sage"], lr=0.02, sf_epochs=6, bp_epochs=8),
-    "forward_forward": dict(layers=2, lr=0.02, epochs=6, validate_every=3),
-    "top_down": dict(layers=2, lr=0.02, epochs=6, validate_every=3),
-    "link_prediction": dict(lr=0.02, sf_epochs=6, bp_epochs=8),
-}
-COUNTED = "one step of every layer is counted or timed; nothing is chosen"
-WITHOUT_TRAINING = dict.fromkeys(("memory", "locality", "epoch_time", "throughput_peer"), COUNTED)
-
-
-def small_csbm(*_: object, seed: int = 0, **options: Any) -> Data:
-    return load_graph(DATASET, num_nodes=160, num_features=8, seed=seed, **options)
+SLUG = "forward_gnn"
 
 
 @pytest.fixture(autouse=True)
-def small_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiments, "load_graph", small_csbm)
-    monkeypatch.setattr(experiments, "WIDTH", 8)
-
-
-def permuted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
-    """Labels of test nodes and of test pairs, permuted."""
-
-    def load_split(run: Run, split: int, load: Callable[..., Data] = experiments.load_split) -> Data:
-        data = load(run, split)
-        data.y[data.test_mask] = data.y[data.test_mask].roll(1)
-        return data
-
-    def split_edges(*given: Any, draw: Callable[..., tuple[Data, ...]] = experiments.split_edges) -> tuple[Data, ...]:
-        train, val, test = draw(*given)
-        test.edge_label = test.edge_label.roll(len(test.edge_label) // 3)
-        return train, val, test
-
-    @contextmanager
-    def context() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(experiments, "load_split", load_split)
-            patch.setattr(experiments, "split_edges", split_edges)
-            yield
-
-    return context
-
-
-def test_nothing_but_test_scores_knows_the_labels_of_test_nodes_and_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {name: {"dataset": DATASET, **parameters} for name, parameters in SMALL.items()}
-    assert_blind(SLUG, small, permuted(monkeypatch), {"accuracy", "auc"}, WITHOUT_TRAINING)
+def small_graphs() -> Iterator[None]:
+    with made_small():
+        yield
 
 
 def share(right: Tensor) -> float:
@@ -78,14 +37,15 @@ def share(right: Tensor) -> float:
 
 
 def test_a_depth_is_trained_by_its_split_its_seed_and_its_recipe() -> None:
-    rows = {(r.method, r.setting.get("layers")): r for r in run_small(SLUG, "depth_sweep", seed=2, dataset=DATASET,
-            **SMALL["depth_sweep"]).rows if r.metric == "accuracy"}  # fmt: skip
+    run = run_small(SLUG, "depth_sweep", seed=2, **SMALL["depth_sweep"])
+    of_sage = [r for r in run.rows if r.metric == "accuracy" and r.setting["conv"] == "sage"]
+    rows = {(r.method, r.setting["layers"]): r for r in of_sage}
     assert rows.keys() == {("sf", 1), ("sf", 2), ("bp", 1), ("bp", 2), ("bp_fast", 1)}
     data = experiments.load_split(Run("depth_sweep", "quick", 2, DATASET), 1)
 
     def backprop(depth: int, lr: float) -> float:
         seed_everything(5 * 2 + 1)
-        network, inputs = experiments.backprop(data, depth, "sage"), network_inputs(data, "sage")
+        network, inputs = experiments.network("bp", data, depth, "sage"), network_inputs(data, "sage")
         fit_backprop(network, inputs, data, Protocol(lr=lr, epochs=8))
         return share((network(*inputs).argmax(dim=1) == data.y)[data.test_mask])
 
@@ -102,7 +62,7 @@ def test_a_depth_is_trained_by_its_split_its_seed_and_its_recipe() -> None:
 
 @pytest.mark.parametrize("name", ["forward_forward", "top_down"])
 def test_contenders_train_on_the_split_of_their_replicate_by_one_protocol(name: str) -> None:
-    run = run_small(SLUG, name, seed=1, dataset=DATASET, **SMALL[name])
+    run = run_small(SLUG, name, seed=1, **SMALL[name])
     data, protocol = experiments.load_split(run, 1), Protocol(lr=0.02, epochs=6, validate_every=3)
     rows = {row.method: row.value for row in run.rows if row.metric == "accuracy"}
     kinds: dict[str, Callable[..., Any]] = {"sf": ForwardGNN}
@@ -125,7 +85,7 @@ def test_contenders_train_on_the_split_of_their_replicate_by_one_protocol(name: 
 
 
 def test_links_are_those_of_the_split_of_the_replicate_and_both_methods_have_their_epochs() -> None:
-    run = run_small(SLUG, "link_prediction", seed=1, dataset=DATASET, **SMALL["link_prediction"])
+    run = run_small(SLUG, "link_prediction", seed=1, **SMALL["link_prediction"])
     rows = {row.method: row.value for row in run.rows if row.metric == "auc"}
     train, val, test = experiments.split_edges(experiments.load_split(run, 0), 1)
     other = experiments.split_edges(experiments.load_split(run, 0), 2)[2]
@@ -151,7 +111,7 @@ def test_what_is_kept_is_the_best_of_the_validation_and_knows_no_test_label(name
         given = Data(**{**data.to_dict(), "y": y})
         torch.manual_seed(0)
         if name == "bp":
-            model, inputs = experiments.backprop(given, 2, "gcn"), network_inputs(given, "gcn")
+            model, inputs = experiments.network("bp", given, 2), network_inputs(given, "gcn")
             history = fit_backprop(model, inputs, given, protocol)
             said = model(*inputs).argmax(dim=1)[data.val_mask]
         else:

@@ -10,11 +10,11 @@ from torch_geometric.transforms import RandomLinkSplit
 import datasets
 from assay.experiment import seed_everything
 from methods.forward_gnn import ForwardGNN, LinkForwardGNN, Top2Input, Top2Loss, top_down
-from methods.forward_gnn.accounting import reached_parameters
 from methods.forward_gnn.baselines import backprop_network
 from methods.forward_gnn.layers import unit_rows
 from methods.forward_gnn.link_prediction import fit_backprop_links, link_logits, redraw_negatives
 from methods.forward_gnn.training import Protocol
+from methods.shared.accounting import reached_parameters
 from methods.shared.metrics import roc_auc
 from tests.methods.forward_gnn.graphs import CLASSES, small_graph
 

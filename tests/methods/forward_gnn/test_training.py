@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from methods.forward_gnn.accounting import saved_bytes, training_bytes
 from methods.forward_gnn.training import Protocol, accuracy, published_split, train, update
+from methods.shared.accounting import saved_bytes, training_bytes
 from tests.methods.unusual import assert_takes_or_refuses
 
 
