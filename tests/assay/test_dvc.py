@@ -13,6 +13,7 @@ from assay import ROOT
 from assay.card import Card, load_card
 from assay.errors import JobError
 from assay.params import changes, params_text
+from assay.record import load_result
 from tests.assay.test_pipeline import dvc, repro, start
 from tests.checkout import CARD, Checkout
 
@@ -93,3 +94,22 @@ def test_what_cannot_be_changed_is_named(card: Card, tmp_path: Path, wrong: str,
     with pytest.raises(JobError, match=r"params\.json: ") as raised:
         changes(tmp_path, tmp_path / "params.json", card, "quick")
     assert said in str(raised.value)
+
+
+def test_a_broken_paper_stops_no_stage_of_another(checkout: Checkout) -> None:
+    checkout.paper("broken", "from methods.broken import model\n" + SAMPLE)
+    checkout.write("methods/broken/model.py", "")
+    checkout.paper("whole", SAMPLE, FIGURED)
+    start(checkout)
+    checkout.write("methods/broken/model.py", "def f(:\n")
+    repro(checkout)
+    failed = load_result(checkout.root / "results/quick/broken.json").failures()
+    assert "methods/broken/model.py:1: is no Python" in str(failed[0].reason)
+    assert "good beats bad" in (checkout.root / "site/papers/whole.html").read_text()
+    assert "is no Python" in (checkout.root / "site/papers/broken.html").read_text()
+    shown = json.loads(dvc(checkout, "metrics", "show", "--json").stdout)[""]["data"]
+    assert shown["results/quick/metrics/whole.json"]["data"]["reproduced"] == 1
+    assert shown["results/quick/metrics/broken.json"]["data"]["failed_jobs"] == 1
+    checked = checkout.assay("check")
+    assert checked.returncode != 0
+    assert "methods/broken/model.py:1: is no Python" in checked.stderr

@@ -19,6 +19,7 @@ from assay.experiment import Run
 from assay.record import Artifact, Curve, Result, Row, load_result, result_path
 from assay.report import looks
 from assay.report.figures import MOST_POINTS, axis_label, draw, draw_all, draw_found, find, series_of
+from assay.report.picture import mark_text
 from assay.report.samples import MOST_POINTS as MOST_SCATTERED
 from assay.report.samples import SIDE
 from assay.report.svg import inline_svg, printable, short_label
@@ -471,6 +472,10 @@ def test_the_papers_number_is_drawn_where_the_figure_shows_what_it_is_about() ->
     (mark,) = drawing.marks
     assert (mark.series, mark.x, mark.value, mark.weak) == ("pres", 200, 76.0, "second-hand")
     assert 's-s2"' in drawing.svg
+    assert (
+        mark_text(mark, drawing.figure, drawing.unit)
+        == "pres, batch 200: 76\N{NARROW NO-BREAK SPACE}% (Table 1, second-hand)"
+    )
     (line,) = draw_all(card_with([{}]), [sweep()])[0].marks
     assert line.x is None
     assert "reported 76" in draw_all(card_with([{}]), [sweep()])[0].svg
