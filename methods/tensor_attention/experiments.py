@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,14 +13,10 @@ import torch
 from numpy.polynomial.polynomial import polyval
 from torch import Tensor
 
+from assay.contenders import spent
 from assay.experiment import Run, experiment
-from methods.tensor_attention.baselines import (
-    loop_attention,
-    naive_attention,
-    sampled_attention,
-    sdpa_attention,
-    top_attention,
-)
+from methods.tensor_attention.baselines import naive_attention
+from methods.tensor_attention.contenders import CONTENDERS, EXACT, NETWORKS, Puzzle, train
 from methods.tensor_attention.fast_attention import (
     DenominatorError,
     Polynomial,
@@ -33,7 +30,7 @@ from methods.tensor_attention.fast_attention import (
     relative_error,
 )
 from methods.tensor_attention.inputs import Inputs, balanced, gaussian, largest_bound, signs, uniform
-from methods.tensor_attention.match import MatchNet, balanced_accuracy, match2_unit, match3_unit, match_labels, train
+from methods.tensor_attention.match import balanced_accuracy, match2_unit, match3_unit, match_labels
 from methods.tensor_attention.tensor_attention import logit_bound, tensor_attention
 
 POLYNOMIALS: dict[str, Polynomial] = {"fast": "chebyshev", "fast_taylor": "taylor"}
@@ -42,12 +39,6 @@ ERROR = 1e-3  # what an approximation may be off by
 # what float64 may add, for values up to 1, to an error that is guaranteed in exact arithmetic: two units in the last
 # place for each of the four sums whose two quotients are compared
 ROUNDING = 8 * torch.finfo(torch.float64).eps
-EXACT: dict[str, Callable[[Inputs], Tensor]] = {
-    "exact": lambda x: tensor_attention(*x.flat()),
-    "loop": lambda x: loop_attention(*x.flat()),
-    "sdpa": lambda x: sdpa_attention(*x.flat()),
-    "naive": lambda x: naive_attention(x.q, x.keys, x.values),
-}
 
 
 def deviation(approximation: Callable[[], Tensor], exact: Tensor) -> float:
@@ -77,10 +68,10 @@ def scaling(run: Run, pairs: int, degree: int, fast: list[int], exact: list[int]
     run.value("rank", rank(WIDTH, degree))
     for n in fast:
         x = uniform(n, WIDTH, 1.0, run.seed, device=run.device)
-        run.race({"fast": lambda x=x: fast_tensor_attention(*x.flat(), degree=degree)}, pairs=pairs, n=n)
+        run.race({"fast": CONTENDERS["fast"].build(x, degree=degree)}, pairs=pairs, n=n)
     for n in exact:
         x = uniform(n, WIDTH, 1.0, run.seed, device=run.device)
-        run.race({"exact": lambda x=x: EXACT["exact"](x)}, pairs=pairs, n=n)
+        run.race({"exact": CONTENDERS["exact"].build(x)}, pairs=pairs, n=n)
 
 
 CROSSOVER = dict(sizes={4: [16, 32, 64, 128, 256], 8: [16, 32, 64, 128, 256], 16: [32, 64, 128, 256, 512]})
@@ -98,8 +89,8 @@ def crossover(run: Run, pairs: int, sizes: dict[int, list[int]]) -> None:
         ratios = []
         for n in lengths:
             x = uniform(n, d, 1.0, run.seed, device=run.device)
-            fast = partial(fast_tensor_attention, *x.flat(), error=ERROR)
-            run.race({"exact": lambda x=x: EXACT["exact"](x), "fast": fast}, pairs=pairs, d=d, n=n)
+            fast = CONTENDERS["fast"].build(x, error=ERROR)
+            run.race({"exact": CONTENDERS["exact"].build(x), "fast": fast}, pairs=pairs, d=d, n=n)
             ratios.append(_median_ratio(run, d, n))
             exact = tensor_attention(*(y.double() for y in x.flat()))
             with run.method("fast", d=d, n=n) as m:
@@ -139,8 +130,8 @@ def crossover_memory(run: Run, sizes: dict[int, list[int]]) -> None:
     for d, lengths in sizes.items():
         for n in lengths:
             x = uniform(n, d, 1.0, run.seed)
-            run.memory("exact", partial(EXACT["exact"], x), d=d, n=n)
-            run.memory("fast", partial(fast_tensor_attention, *x.flat(), error=ERROR), d=d, n=n)
+            run.memory("exact", CONTENDERS["exact"].build(x), d=d, n=n)
+            run.memory("fast", CONTENDERS["fast"].build(x, error=ERROR), d=d, n=n)
 
 
 @experiment(
@@ -152,12 +143,12 @@ def memory(run: Run, exact: list[int], naive: list[int], fast: list[int]) -> Non
     """Peak bytes beside inputs, of the forward pass and of forward and backward together (`step`)."""
     for name, sizes in {"exact": exact, "loop": exact, "naive": naive, "sdpa": naive}.items():
         for n in sizes:
-            run.memory(name, partial(EXACT[name], uniform(n, WIDTH, 1.0, run.seed)), n=n, step="forward")
+            run.memory(name, CONTENDERS[name].build(uniform(n, WIDTH, 1.0, run.seed)), n=n, step="forward")
     for n in exact:
         run.memory("exact", partial(_step, uniform(n, WIDTH, 1.0, run.seed)), n=n, step="training")
     for n in fast:
         x = uniform(n, WIDTH, 1.0, run.seed)
-        run.memory("fast", partial(fast_tensor_attention, *x.flat(), error=ERROR), n=n, step="forward")
+        run.memory("fast", CONTENDERS["fast"].build(x, error=ERROR), n=n, step="forward")
 
 
 def _step(x: Inputs) -> None:
@@ -185,9 +176,7 @@ def error_grid(run: Run, n: int, bounds: list[float], degrees: list[int]) -> Non
         for degree in degrees:
             for name, polynomial in POLYNOMIALS.items():
                 guarantee = error_bound(relative_error(degree, logits, polynomial), largest_value(x.values))
-                error = deviation(
-                    partial(fast_tensor_attention, *x.flat(), degree=degree, polynomial=polynomial), exact
-                )
+                error = deviation(CONTENDERS[name].build(x, degree=degree), exact)
                 with run.method(name, entry_bound=entry_bound, degree=degree) as m:
                     m["error"] = error
                     m["matrix_error"] = matrix_error(x, degree, polynomial)
@@ -207,8 +196,8 @@ def rank_needed(run: Run, n: int, bounds: list[float]) -> None:
         exact = tensor_attention(*x.flat())
         logits = logit_bound(x.q, x.keys, 1 / WIDTH)
         for name, polynomial in POLYNOMIALS.items():
-            call = partial(fast_tensor_attention, *x.flat(), polynomial=polynomial)
-            enough = (g for g in range(40) if deviation(partial(call, degree=g), exact) <= ERROR)
+            build = CONTENDERS[name].build
+            enough = (g for g in range(40) if deviation(build(x, degree=g), exact) <= ERROR)
             with run.method(name, entry_bound=entry_bound) as m:
                 m["degree"] = degree = next(enough)
                 m["rank"] = rank(WIDTH, degree)
@@ -229,9 +218,8 @@ def crossing(run: Run, degrees: list[int]) -> None:
     for degree in degrees:
         for name, polynomial in POLYNOMIALS.items():
 
-            def error(x: Inputs, degree: int = degree, polynomial: Polynomial = polynomial) -> float:
-                approximation = partial(fast_tensor_attention, *x.flat(), degree=degree, polynomial=polynomial)
-                return deviation(approximation, tensor_attention(*x.flat()))
+            def error(x: Inputs, degree: int = degree, name: str = name) -> float:
+                return deviation(CONTENDERS[name].build(x, degree=degree), tensor_attention(*x.flat()))
 
             def guarantee(b: float, degree: int = degree, polynomial: Polynomial = polynomial) -> float:
                 return error_bound(relative_error(degree, b**3, polynomial), 1.0)
@@ -290,9 +278,6 @@ def constructed(run: Run, sizes: list[tuple[int, int]], draws: int) -> None:
             run.value("positives", float(labels.float().mean()), evidence="measured", task=task, modulus=modulus, n=n)
 
 
-NETWORKS = {"exact": (3, 24), "ordinary": (2, 24), "ordinary_wide": (2, 32)}
-
-
 @experiment(
     standard=dict(replicates=5, modulus=16, n=5, steps=600, batch=128, draws=4000),
     gpu=dict(replicates=5, modulus=64, n=8, steps=3000, batch=512, draws=20_000),
@@ -301,13 +286,13 @@ NETWORKS = {"exact": (3, 24), "ordinary": (2, 24), "ordinary_wide": (2, 32)}
 def trained(run: Run, modulus: int, n: int, steps: int, batch: int, draws: int) -> None:
     """Balanced accuracy of one-layer networks with tensor and with ordinary attention, trained alike."""
     for task in ("match3", "match2"):
-        for name, (order, width) in NETWORKS.items():
+        for name, contender in NETWORKS.items():
             with run.method(name, task=task) as m:
-                model = MatchNet(modulus, width, order).to(run.device)
-                losses = train(model, task, modulus, n, steps, batch)
+                recipe = replace(contender.recipe, steps=steps, batch=batch)
+                model, losses = train(name, Puzzle(task, modulus, n), recipe, run.device)
                 accuracy = balanced_accuracy(model, task, modulus, n, draws)
                 m.record("balanced_accuracy", 100 * accuracy, unit="%")
-                m.record("parameters", sum(p.numel() for p in model.parameters()), evidence="counted")
+                spent(m, model, steps=steps)
                 every = max(1, steps // 30)
                 m.curve("loss", x=range(1, steps + 1, every), y=losses[::every], x_name="step", unit="nats")
 
@@ -325,9 +310,9 @@ def estimates(run: Run, n: int, multiples: list[int]) -> None:
     degree = degree_for(ERROR, logit_bound(x.q, x.keys, 1 / WIDTH), largest_value(x.values))
     for multiple in multiples:
         pairs = multiple * rank(WIDTH, degree)
-        for name, method in (("sampled", sampled_attention), ("top_pairs", top_attention)):
+        for name in ("sampled", "top_pairs"):
             with run.method(name, terms=multiple) as m:
-                m["error"] = deviation(partial(method, *x.flat(), pairs=pairs), exact)
+                m["error"] = deviation(CONTENDERS[name].build(x, pairs=pairs), exact)
 
 
 @experiment(standard=dict(replicates=6, n=96, degree=6, bounds=[0.5, 1.0, 1.5, 2.0]))
@@ -367,7 +352,7 @@ def kernel_time(run: Run, pairs: int, width: int, sizes: dict[str, list[int]]) -
     """
     for n in sizes["exact"]:
         x = uniform(n, width, 1.0, run.seed, dtype=torch.bfloat16, device=run.device)
-        run.race({name: partial(EXACT[name], x) for name, own in sizes.items() if n in own}, pairs=pairs, n=n)
+        run.race({name: CONTENDERS[name].build(x) for name, own in sizes.items() if n in own}, pairs=pairs, n=n)
 
 
 @experiment(gpu=dict(width=64, sizes=[256, 512, 1024]), requires="gpu")
@@ -375,8 +360,8 @@ def kernel_memory(run: Run, width: int, sizes: list[int]) -> None:
     """The allocator's peak of the same, and the kernel's error against float64, relative to the largest element."""
     for n in sizes:
         x = uniform(n, width, 1.0, run.seed, dtype=torch.bfloat16, device=run.device)
-        for name, call in EXACT.items():
-            run.memory(name, partial(call, x), n=n)
+        for name in EXACT:
+            run.memory(name, CONTENDERS[name].build(x), n=n)
         exact = tensor_attention(*(y.double() for y in x.flat()))
         with run.method("exact", n=n) as m:
-            m["relative_error"] = deviation(partial(EXACT["exact"], x), exact) / float(exact.abs().max())
+            m["relative_error"] = deviation(CONTENDERS["exact"].build(x), exact) / float(exact.abs().max())

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from methods.shared.checks import check_numbers
@@ -284,3 +285,26 @@ def _slices(length: int, size: int) -> list[slice]:
         return []
     size = -(-length // -(-length // size))
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def main() -> None:
+    """Train one layer of tensor attention and one of ordinary attention to find triples; print what they learn."""
+    from methods.tensor_attention.contenders import NETWORKS, Puzzle  # the networks are built around this file
+    from methods.tensor_attention.match import balanced_accuracy, match_labels
+
+    puzzle = Puzzle("match3", modulus=8, n=5)
+    for name in ("exact", "ordinary"):
+        torch.manual_seed(0)
+        model = NETWORKS[name].build(puzzle, NETWORKS[name].recipe)
+        optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+        for step in range(1, 121):
+            tokens = torch.randint(puzzle.modulus, (128, puzzle.n))
+            wanted = match_labels(tokens, puzzle.modulus, puzzle.task).float()
+            loss = F.binary_cross_entropy_with_logits(model(tokens), wanted)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % 40 == 0:
+                right = balanced_accuracy(model, puzzle.task, puzzle.modulus, puzzle.n, draws=2_000)
+                kind = "tensor" if name == "exact" else "ordinary"
+                print(f"{kind:8} attention  step {step:3}  loss {loss:.3f}  triples told right {right:.1%}")

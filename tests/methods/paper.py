@@ -58,11 +58,11 @@ class Paper:
         self.without: Mapping[str, str] = getattr(support, "WITHOUT", {})
         self.elsewhere = getattr(support, "ELSEWHERE", ())
         self.sealed = getattr(support, "SEALED", ())
-        self.small: Mapping[str, dict[str, Any]] = getattr(support, "SMALL", None) or {
+        self.small: Mapping[str, dict[str, Any]] = {
             name: smallest(slug, found)
             for name, found in experiments(slug).items()
             if name not in self.untrained and name not in self.elsewhere
-        }
+        } | getattr(support, "SMALL", {})
         self.test_metrics = getattr(support, "TEST_METRICS", {"accuracy"})
         self.made_small: Callable[[], AbstractContextManager[None]] = getattr(support, "made_small", nullcontext)
         self.test_data_permuted: Callable[[], AbstractContextManager[None]] = getattr(

@@ -229,13 +229,13 @@ def test_a_rank_is_that_of_the_degree_beside_it() -> None:
 
 def test_networks_differ_in_their_attention_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     fits: list[tuple[object, ...]] = []
-    module = importlib.import_module("methods.tensor_attention.experiments")
+    module = importlib.import_module("methods.tensor_attention.match")
     monkeypatch.setattr(
         module, "train", lambda model, *recipe: (fits.append((model.order, len(model.blank[0, 0]), *recipe)), [0.0])[1]
     )
     run_of(trained, modulus=8, n=3, steps=1, batch=8, draws=20)
     sizes = [(3, 24), (2, 24), (2, 32)]
-    assert fits == [(*size, task, 8, 3, 1, 8) for task in ("match3", "match2") for size in sizes]
+    assert fits == [(*size, task, 8, 3, 1, 8, 3e-3) for task in ("match3", "match2") for size in sizes]
 
 
 def test_estimates_are_recorded_under_their_own_names() -> None:
