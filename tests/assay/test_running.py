@@ -84,17 +84,19 @@ def test_an_interrupted_run_keeps_what_there_is_and_says_how_to_go_on(
     assert "interrupted; finished jobs are kept" in capsys.readouterr().err
 
 
-def test_broken_code_leaves_a_result_that_names_it_and_replaces_none(paper: Card) -> None:
+def test_broken_code_leaves_a_result_that_names_it_and_replaces_none_that_is_committed(paper: Card) -> None:
     experiments = paper.path.parent / "experiments.py"
     experiments.write_text(TOY + "import nothing_of_this_name\n")
     assert run(paper) == []
     assert stored(paper) == ["one 0 failed", "two 0 failed"]
     path = result_path(running.ROOT, "quick", paper.slug)
     assert "nothing_of_this_name" in str(load_result(path).jobs[0].reason)
-    before = path.read_bytes()
+    committed = result_path(running.ROOT, "standard", paper.slug)
+    committed.parent.mkdir()
+    committed.write_bytes(before := path.read_bytes())
     with pytest.raises(ModuleNotFoundError, match="nothing_of_this_name"):
-        run(paper)
-    assert path.read_bytes() == before
+        running.run_paper(paper, "standard", [], this_machine(None), lambda jobs, report: None)
+    assert committed.read_bytes() == before
 
 
 def test_a_script_that_ends_python_when_it_is_imported_is_broken_code(paper: Card) -> None:
