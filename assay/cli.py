@@ -23,7 +23,7 @@ from assay.consistency import unmeasured, wrong_numbers
 from assay.errors import AssayError, CardError, JobError
 from assay.judging import UNJUDGED, judge_all, result_of, unfinished
 from assay.problems import known
-from assay.record import Result, result_path
+from assay.record import Result, ended_alike, result_path
 from assay.terminal import (
     COLOURS,
     err,
@@ -373,8 +373,8 @@ def check(
             for problem in [*wrong_numbers(card, profile, result.replicates), *unmeasured(card, [result])]:
                 say(err, f"{card.path.relative_to(ROOT)}: {problem}")
                 broken += 1
-        for job in jobs:
-            name = " ".join(filter(None, (job.experiment, job.dataset, f"#{job.seed}")))
+        for job, seeds in ended_alike(jobs):
+            name = " ".join(filter(None, (job.experiment, job.dataset, seeds)))
             say(err, f"{slug}: {name}: {job.status}: {job.reason}")
             if job.traceback:
                 say(err, job.traceback)

@@ -10,6 +10,15 @@ data sets and replicates, times out, resumes and stores; the experiment runs met
             for name, build in CONTENDERS.items():
                 with run.method(name, depth=depth) as m:
                     m["accuracy"] = fit(build(depth), data)
+
+Many small networks train as one tensor; a job then holds several replicates.
+
+    @experiment(batch=20, quick=dict(replicates=3, widths=[8]), standard=dict(replicates=20, widths=[8, 64, 512]))
+    def width_sweep(run, widths):
+        for width in widths:
+            with run.method("mlp", width=width) as m:
+                networks = stack([MLP(width) for _ in run.each_seed()])   # drawn as they would be alone
+                m["accuracy"] = fit(networks, data)                       # a value for each of run.seeds
 """
 
 from __future__ import annotations
@@ -161,8 +170,9 @@ class MethodRows:
     def __setitem__(self, metric: str, value: float | Sequence[float]) -> None:
         self.record(metric, value)
 
-    def record(self, metric: str, value: float | Sequence[float] | None, *, unit: str = "", evidence: str = "measured",
-               reason: str | None = None, repeat: int | None = None, rank: int | None = None) -> None:  # fmt: skip
+    def record(self, metric: str, value: float | Sequence[float | None] | None, *, unit: str = "",
+               evidence: str = "measured", reason: str | None = None, repeat: int | None = None,
+               rank: int | None = None) -> None:  # fmt: skip
         """One row. A value that is not finite is stored as missing, with the reason; None needs a reason.
 
         In a job that holds a batch of replicates: a row for each, of as many values (a list, an array or a tensor), or
@@ -172,23 +182,25 @@ class MethodRows:
         """
         metric = text(metric, f"{self._place}: name of a metric")
         what = f"{self._place}: metric {metric!r}"
-        if value is None and reason is None:
+        values = self._each(value, what)
+        if reason is None and any(one is None for one in values):
             raise RecordError(f"{what} is None without a reason")
         if evidence not in EVIDENCE:
             raise RecordError(f"{what}, evidence is {evidence!r}; it is one of {', '.join(EVIDENCE)}")
-        for seed, one in zip(self._run.seeds, self._each(value, what), strict=True):
-            self._run.rows.append(
-                finite_row(experiment=self._run.experiment, metric=metric, method=self.method, setting=self.setting,
-                           value=None if one is None else number(one, what), seed=seed,
-                           rank=index(rank, f"{what}, rank"), repeat=index(repeat, f"{what}, repeat"),
-                           unit=text(unit, f"{what}, unit"), evidence=evidence,
-                           reason=None if reason is None else text(reason, f"{what}, reason"))
-            )  # fmt: skip
+        self._run.rows += [
+            finite_row(experiment=self._run.experiment, metric=metric, method=self.method, setting=self.setting,
+                       value=None if one is None else number(one, what), seed=seed,
+                       rank=index(rank, f"{what}, rank"), repeat=index(repeat, f"{what}, repeat"),
+                       unit=text(unit, f"{what}, unit"), evidence=evidence,
+                       reason=None if reason is None else text(reason, f"{what}, reason"))
+            for seed, one in zip(self._run.seeds, values, strict=True)
+        ]  # fmt: skip
 
     def _each(self, value: Any, what: str) -> Sequence[Any]:
         """What each replicate of the job has of this value."""
         count = len(self._run.seeds)
-        if count == 1 or getattr(value, "ndim", None) == 0 or not hasattr(value, "__len__") or isinstance(value, str):
+        of_each = hasattr(value, "__len__") and getattr(value, "ndim", 1) > 0 and not isinstance(value, str)
+        if not self._run.batched or not of_each:
             return [value] * count
         if len(value) != count:
             raise RecordError(f"{what} has {len(value)} values for the {count} replicates of this job")
@@ -230,7 +242,13 @@ def _intact(path: Path, identity: str) -> bytes | None:
 
 @dataclass
 class Run:
-    """The recorder that an experiment is given. One job: one experiment, data set, and replicate or batch of them."""
+    """The recorder that an experiment is given. One job: one experiment, data set, and replicate or batch of them.
+
+    Attributes:
+        seed: of the job's replicate; of the first one of a batch.
+        seeds: of all of them, in the order of the values that are recorded.
+        batched: whether the experiment is declared so; its last batch may hold one replicate only.
+    """
 
     experiment: str
     profile: str
@@ -246,10 +264,18 @@ class Run:
     curves: list[Curve] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
     seeds: tuple[int, ...] = ()
+    batched: bool = False
 
     def __post_init__(self) -> None:
+        self.batched = self.batched or len(self.seeds) > 1
         if len(self.seeds) < 2:  # also where `dataclasses.replace` has given another seed
             self.seeds = (self.seed,)
+
+    def each_seed(self) -> Iterator[int]:
+        """Every seed in turn, with everything seeded by it: what is drawn in the loop is drawn as it would be alone."""
+        for seed in self.seeds:
+            seed_everything(seed)
+            yield seed
 
     @property
     def device(self) -> Any:
@@ -271,8 +297,9 @@ class Run:
         yield rows
         rows.record("wall_s", (time.perf_counter() - start) / len(self.seeds), unit="s")
 
-    def value(self, metric: str, value: float, unit: str = "", evidence: str = "counted", **setting: Scalar) -> None:
-        """A number that belongs to no method: theory, counts, exponents."""
+    def value(self, metric: str, value: float | Sequence[float], unit: str = "", evidence: str = "counted",
+              **setting: Scalar) -> None:  # fmt: skip
+        """A number that belongs to no method: theory, counts, exponents. Of a batch one for each, or one for all."""
         self._rows_of(None, setting).record(metric, value, unit=unit, evidence=evidence)
 
     def untested(self, reason: str, **setting: Scalar) -> None:
@@ -317,6 +344,7 @@ class Run:
         """
         from assay.measure.memory import live_tensor_peak
 
+        self._refuse_a_batch("memory")
         seed_everything(self.seed)
         peak = live_tensor_peak(build_and_step, device=self.device)
         self._rows_of(name, setting).record("peak_bytes", peak.bytes, unit="B")
@@ -331,6 +359,7 @@ class Run:
         """
         from assay.ranks import run_ranks
 
+        self._refuse_a_batch("ranks")
         found = run_ranks(fn, world_size, args=args, timeout=timeout, threads=self.threads, network=network,
                           backend=backend)  # fmt: skip
         for rank, rows in enumerate(found):
@@ -373,7 +402,7 @@ class Run:
             return torch.load(io.BytesIO(content), weights_only=True, map_location=self.device)
 
     def artifact(self, name: str, arrays: Mapping[str, Any], *, method: str | None = None, **setting: Scalar) -> None:
-        """Keep small arrays for a figure. Raises RecordError above 256 KiB."""
+        """Keep small arrays for a figure, of a batch those of its first seed. Raises RecordError above 256 KiB."""
         import numpy as np
 
         place = self._rows_of(method, setting)
@@ -388,6 +417,10 @@ class Run:
         encoded = base64.b64encode(buffer.getvalue()).decode()
         name = text(name, f"{self.experiment}: name of an artifact")
         self.artifacts.append(Artifact(self.experiment, name, encoded, place.method, place.setting, self.seed))
+
+    def _refuse_a_batch(self, verb: str) -> None:
+        if self.batched:
+            raise JobError(f"experiment {self.experiment}: run.{verb} measures one replicate, not a batch of them")
 
     def _rows_of(self, method: str | None, setting: Mapping[str, Scalar]) -> MethodRows:
         return MethodRows(self, method, setting if self.dataset is None else {"dataset": self.dataset, **setting})

@@ -19,7 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -227,11 +227,10 @@ def collect(plan: Plan) -> Result:
 
 
 def _records(job: Job, got: Outcome | None) -> list[JobRecord]:
-    """A record for each replicate of a job; those of a batch share its time."""
+    """A record for each replicate of a job."""
     if got is None:
         return [missing_job(job.experiment, job.dataset, seed, job.fingerprint) for seed in job.seeds]
-    share = round(got.record.duration_s / len(job.seeds), 3)
-    return [replace(got.record, seed=seed, duration_s=share) for seed in job.seeds]
+    return got.records(job.seeds)
 
 
 def _claims_at_run(found: list[Outcome]) -> dict[str, str]:

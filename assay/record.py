@@ -7,10 +7,12 @@ and the provenance that a reader needs to trust or to repeat them. Files are wri
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
 import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -100,6 +102,22 @@ class JobRecord:
 def missing_job(experiment: str, dataset: str | None, seed: int, fingerprint: str = "") -> JobRecord:
     """A job that was planned and left no record."""
     return JobRecord(experiment, dataset, seed, "missing", fingerprint, 0.0, "not run yet, or not to its end")
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """`#3`, of several in a row `#0-19`, of others `#0,2,5`."""
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"#{seeds[0]}-{seeds[-1]}"
+    return "#" + ",".join(map(str, seeds))
+
+
+def ended_alike(jobs: Iterable[JobRecord]) -> list[tuple[JobRecord, str]]:
+    """One record of those in a row that ended alike, as a batch does, and the replicates: `#0-19`."""
+    found = itertools.groupby(
+        jobs, key=lambda job: (job.experiment, job.dataset, job.status, job.reason, job.traceback)
+    )
+    alike = [list(group) for _, group in found]
+    return [(group[0], seeds_text([job.seed for job in group])) for group in alike]
 
 
 @dataclass(frozen=True)

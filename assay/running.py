@@ -50,7 +50,7 @@ def run_paper(
             raise typer.Exit(130) from None
         finally:
             result = collect(planned)
-    failed = len(result.failures())
+    failed = len({job.fingerprint for job in result.failures()})
     if failed:
         problems.failed(slug)
     say(out, f"{slug} {profile}: ran {len(todo)} of {len(planned.jobs)} jobs, {failed} failed")

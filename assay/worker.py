@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,7 +25,7 @@ from assay.network import network_reason
 from assay.plain import printable
 from assay.processes import how_it_ended, set_threads, supervise, supervising
 from assay.provenance import version_of
-from assay.record import Artifact, Curve, JobRecord, Row, Status, write_atomically
+from assay.record import Artifact, Curve, JobRecord, Row, Status, seeds_text, write_atomically
 
 STATE = ".assay"
 RECORD_NOT_WRITTEN = 74  # EX_IOERR: tells the parent that there is no record, and why
@@ -80,13 +81,15 @@ class Job:
         return replace(self, root=root, code=replace(self.code, files=files))
 
     def __str__(self) -> str:
-        replicates = f"#{self.seed}" if len(self.seeds) == 1 else f"#{self.seed}-{self.seeds[-1]}"
-        return " ".join(filter(None, (self.paper, self.experiment, self.dataset, replicates)))
+        return " ".join(filter(None, (self.paper, self.experiment, self.dataset, seeds_text(self.seeds))))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job left: its fate, its rows, and the hashes of the claims as they stood when it ran."""
+    """What a job left: its fate, its rows, and the hashes of the claims as they stood when it ran.
+
+    The record is of the whole job, with the first seed of a batch; `records` has that of each replicate.
+    """
 
     record: JobRecord
     rows: list[Row]
@@ -97,6 +100,13 @@ class Outcome:
     @property
     def finished(self) -> bool:
         return self.record.status == "done"
+
+    def records(self, seeds: Sequence[int]) -> list[JobRecord]:
+        """The record of each replicate; those of a batch share its time. What a batch left out alone is `missing`."""
+        left = {row.seed for row in self.rows} if self.record.status == "missing" else set()
+        share = replace(self.record, duration_s=round(self.record.duration_s / len(seeds), 3))
+        whole = replace(share, status="done", reason=None)
+        return [replace(whole if seed in left else share, seed=seed) for seed in seeds]
 
 
 def load_outcome(job: Job) -> Outcome | None:
@@ -192,6 +202,7 @@ def _run(job: Job) -> Outcome:
     reason = trace = None
     try:
         experiment = _experiment(job)
+        run.batched = experiment.batch > 1
         set_threads(job.threads)
         seed_everything(job.seed)
         reason = unmet(experiment)
@@ -199,6 +210,8 @@ def _run(job: Job) -> Outcome:
             experiment.function(run, **experiment.parameters(job.profile))
             reason = _only_untested(run.rows)
         status = "untested" if reason else "done"
+        if run.batched and not reason and (absent := sorted(set(job.seeds) - {row.seed for row in run.rows})):
+            status, reason = "missing", f"its batch left no row of {seeds_text(absent)}"
     except DataError as error:
         status, reason = "untested", printable(f"data missing: {error}")
     except Exception as error:  # whatever an experiment raises is its finding, and stops no other job

@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from assay.card import PROFILES, SLUG, Card, Profile
 from assay.errors import RecordError
-from assay.record import Result, write_atomically
+from assay.record import Result, ended_alike, write_atomically
 from assay.report import looks, overview
 from assay.report import view as views_of
 from assay.report.budgets import COLUMNS as BUDGET_COLUMNS
@@ -233,8 +233,12 @@ class _Pages:
             apart=views_of.apart(views), headlines=overview.headlines(views), commands=overview.commands(card),
             measured_on=measured_on, runs=runs, ours=ours, budget_columns=BUDGET_COLUMNS,
             links=links_of(card), drawings=drawings,
-            failures=[(result, job) for result in results for job in result.failures()],
-            idle=[(result, job) for result in results for job in result.jobs if job.status in ("untested", "missing")],
+            failures=[(result, *found) for result in results for found in ended_alike(result.failures())],
+            idle=[
+                (result, *found)
+                for result in results
+                for found in ended_alike(job for job in result.jobs if job.status in ("untested", "missing"))
+            ],
             commit=(results[0].provenance.get("commit") or "")[:12] if results else "",
             dirty=bool(results and results[0].provenance.get("dirty")),
         )  # fmt: skip
