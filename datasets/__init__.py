@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import DataError
-from datasets.sources import Dataset, File, Wheel, get
+from datasets.archives import Debian, Wheel
+from datasets.sources import Dataset, File, get_all
 
-__all__ = ["Dataset", "File", "Wheel", "fetch", "info", "load", "module_of", "names"]
+__all__ = ["Dataset", "Debian", "File", "Wheel", "fetch", "info", "load", "module_of", "names"]
 
 
 def names() -> list[str]:
@@ -48,7 +49,7 @@ def fetch(name: str) -> list[Path]:
     Raises:
         DataError: no such data set, or a file that no source could deliver.
     """
-    return [get(name, file) for file in info(name).files]
+    return get_all(name, info(name).files)
 
 
 def load(name: str, **options: object) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import stat
+import sys
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from assay.errors import DataError
 
 ZIP_FACTOR, ZIP_MORE = 10, 1 << 20  # how much larger than the file an archive with it, and with others, may be
 MOST_MEMBERS = 10_000
+HTTP_TIMEOUT_S = 60
 
 
 class WrongContent(DataError):
@@ -34,6 +37,16 @@ class Capped:
 
     def flush(self) -> None:
         self._out.flush()
+
+
+def download(url: str, out: Capped) -> None:
+    """What the address serves, with a bar on a terminal. Raises DataError without pooch, and what pooch raises."""
+    try:
+        import pooch
+    except ImportError as error:
+        raise DataError("pooch is not installed, so nothing can be downloaded: pip install pooch") from error
+    progress = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
+    pooch.HTTPDownloader(progressbar=progress, timeout=HTTP_TIMEOUT_S)(url, out, None)
 
 
 def most_bytes(url: str, unpacked_bytes: int) -> int:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from assay.errors import DataError
-from datasets.sources import Dataset, File, Wheel
+from datasets.archives import Debian, Wheel
+from datasets.sources import Dataset, File
 
 if TYPE_CHECKING:
     import torch
 
 _FASHION = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion"
+_POOL = "https://deb.debian.org/debian/pool/main/d/dataset-fashion-mnist"
 
 
 class Images(NamedTuple):
@@ -101,7 +103,14 @@ def _tensors(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_
 
 
 def _fashion_file(name: str, sha256: str, size_bytes: int) -> File:
-    return File(name, sha256, size_bytes, urls=(f"{_FASHION}/{name}.gz",), mirror=f"fashion_mnist/{name}")
+    package = Debian(
+        "dataset-fashion-mnist",
+        f"{_POOL}/dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+        "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        30_900_652,
+        f"usr/share/datasets/fashion-mnist/{name}.gz",
+    )
+    return File(name, sha256, size_bytes, (f"{_FASHION}/{name}.gz",), mirror=f"fashion_mnist/{name}", debian=package)
 
 
 DATASETS = {

