@@ -5,7 +5,6 @@ Heavy imports (torch, scipy, matplotlib) are inside the commands that need them:
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import sys
@@ -17,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from assay import ROOT, problems
+from assay import HOME, ROOT, is_project, problems
 from assay.card import PROFILES, Card, Profile, find_cards, load_card
 from assay.consistency import unmeasured, wrong_numbers
 from assay.errors import AssayError, CardError, JobError
 from assay.judging import UNJUDGED, judge_all, result_of, unfinished
 from assay.problems import known
+from assay.project import data_sets, has_data_sets
 from assay.record import Result, ended_alike, result_path
 from assay.terminal import (
     COLOURS,
@@ -137,7 +137,7 @@ def fetch(
     profile: Annotated[Profile | None, typer.Option(help="Fetch what the cards name for this profile.")] = None,
 ) -> None:
     """Get data sets and verify them."""
-    datasets = importlib.import_module("datasets")
+    datasets = data_sets()
     wanted = list(names or [])
     if profile is not None:
         wanted += sorted({name for card in _cards().values() for name in card.datasets.of(profile)})
@@ -227,8 +227,8 @@ def report(slugs: Slugs = None) -> None:
             with problems.named(f"the page of {slug}"):
                 say(out, write_paper(card, results, found, ROOT / "site"))
         return
-    known = importlib.import_module("datasets")
-    descriptions = {name: known.info(name).description for name in known.names()}
+    names = data_sets().names() if has_data_sets() else []
+    descriptions = {name: data_sets().info(name).description for name in names}
     with steps("report", len(cards)) as advance:
         pages = write_site(cards, results, found, ROOT / "site", advance, problems.named, descriptions)
     say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
@@ -273,8 +273,9 @@ def new(slug: str) -> None:
     """Start a paper: a folder and its test file that pass as they are."""
     from assay.skeleton import create
 
-    for path in create(ROOT, slug):
-        say(out, str(path.relative_to(ROOT)))
+    project = ROOT if Path.cwd().is_relative_to(ROOT) else Path.cwd()  # outside of any, a project begins here
+    for path in create(project, slug):
+        say(out, str(path.relative_to(project)))
 
 
 @app.command()
@@ -354,7 +355,8 @@ def check(
         _print_summary(cards, profile)
     if not slugs:
         with problems.named("pipelines"):
-            pipeline(check=True)
+            if (ROOT / "dvc.yaml").exists() or ROOT == HOME:
+                pipeline(check=True)
     broken = 0
     for slug, card in cards.items():
         jobs = unfinished(card, profile)
@@ -393,6 +395,8 @@ def _print_summary(cards: dict[str, Card], profile: Profile) -> None:
 def _cards(slugs: list[str] | None = None, unread: Unread | None = None) -> dict[str, Card]:
     """The cards that can be read. One that cannot is named, and handed to `unread`; an error where none of them can."""
     paths = find_cards(ROOT)
+    if not is_project(ROOT):
+        raise AssayError(f"no paper in {ROOT} or above it; go to a project, or begin one here: assay new SLUG")
     known(slugs or [], paths, "paper")
     wrong, cards = [], {}
     for slug in slugs or paths:

@@ -1,4 +1,4 @@
-"""Which code an experiment runs: its imports inside the checkout, followed without running anything.
+"""Which code an experiment runs: its imports inside the project, followed without running anything.
 
 The closure decides what a job's fingerprint covers and what a pipeline stage depends on, so it is exact: editing a
 paper reruns that paper, editing a shared module reruns its users, editing a card or a template reruns nothing.
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assay import HOME
 from assay.errors import CodeError, JobError
 from assay.remembered import Remembered, digest_of
 
@@ -36,15 +37,16 @@ def code_of_paper(root: Path, slug: str, datasets: Iterable[Path] = ()) -> list[
     """Files that the paper's experiments run, sorted: its own, shared, data sets' and the measuring code.
 
     Args:
-        root: the checkout.
+        root: the project. Where it is not the checkout, the measuring code is that of the Assay that is installed.
         slug: the paper's folder under `methods`.
         datasets: modules of the data sets that its card names (found by name at run time, so by no import).
     """
-    measuring = [file for place in MEASURING for file in _python_files(root / place)]
+    home = root if (root / "assay" / "__init__.py").is_file() else HOME
+    measuring = [file for place in MEASURING for file in _python_files(home.resolve() / place)]
     start = root / "methods" / slug / "experiments.py"
     if not start.is_file():
         raise JobError(f"{start}: this paper has no experiments; `assay new` shows the form of a folder")
-    own = _follow(root, [start, *datasets], within=PACKAGES[:2])
+    own = _follow(root, [start, *datasets])
     return sorted({*own, *measuring, *_data_files(root.resolve() / "methods" / slug)})
 
 
@@ -59,7 +61,7 @@ def _data_files(folder: Path) -> Iterator[Path]:
 
 def code_of_datasets(root: Path, modules: Iterable[Path]) -> list[Path]:
     """Files that loading these data sets runs, sorted."""
-    return sorted(_follow(root, modules, within=("datasets",)))
+    return sorted(_follow(root, modules))
 
 
 def _python_files(place: Path) -> list[Path]:
@@ -76,7 +78,8 @@ def _known_in(root: Path) -> Remembered:
     return Remembered(root / ".assay" / "code.json")
 
 
-def _follow(root: Path, start: Iterable[Path], within: tuple[str, ...]) -> set[Path]:
+def _follow(root: Path, start: Iterable[Path]) -> set[Path]:
+    """All that these files import inside the project, but for Assay itself."""
     root, seen = root.resolve(), set[Path]()
     todo = [path.resolve() for path in start]
     while todo:
@@ -86,7 +89,7 @@ def _follow(root: Path, start: Iterable[Path], within: tuple[str, ...]) -> set[P
         seen.add(path)
         todo += [init for init in _packages_above(root, path) if init not in seen]
         for module in _imported(root, path):
-            if module.split(".")[0] in within:
+            if module.split(".")[0] != "assay":
                 todo += _files_of(root, module)
     return seen
 
@@ -114,6 +117,17 @@ def _imported(root: Path, path: Path) -> set[str]:
     return found
 
 
+def place_of(root: Path, path: Path) -> Path:
+    """A file's place in the project, or of Assay's own in what it is installed in."""
+    path, root = path.resolve(), root.resolve()
+    return path.relative_to(root if path.is_relative_to(root) else HOME)
+
+
+def found_in(root: Path, place: Path) -> Path:
+    """The file of this place in a project on this machine."""
+    return root / place if (root / place).exists() else HOME / place
+
+
 def _files_of(root: Path, module: str) -> list[Path]:
     place = os.path.join(root, *module.split("."))
     return [Path(file) for file in (f"{place}.py", f"{place}/__init__.py") if os.path.isfile(file)]
@@ -123,7 +137,7 @@ def hash_code(root: Path, files: Iterable[Path]) -> str:
     """Of what the code does: comments, docstrings and layout change no number, so they rerun nothing."""
     digest = hashlib.sha256()
     for path in sorted(files):
-        digest.update(f"{path.resolve().relative_to(root.resolve())} {_read(root, path).digest}\n".encode())
+        digest.update(f"{place_of(root, path)} {_read(root, path).digest}\n".encode())
     return digest.hexdigest()
 
 

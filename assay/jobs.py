@@ -27,10 +27,11 @@ from typing import Any
 import psutil
 
 from assay.card import Card, Profile
-from assay.closure import code_of_paper, hash_code, keep, packages_of
+from assay.closure import code_of_paper, hash_code, keep, packages_of, place_of
 from assay.errors import JobError, RecordError
 from assay.experiment import Experiment, experiments_of
 from assay.processes import END_S, fork_server
+from assay.project import data_sets
 from assay.provenance import Machine, origin, provenance_of
 from assay.record import JobRecord, Result, missing_job, refuse_later_schema, result_path, save_result
 from assay.worker import RECORD_NOT_WRITTEN, Code, Job, Outcome, fate, load_outcome, save_ending, work
@@ -62,13 +63,12 @@ def plan(
     if profile == "gpu" and machine.gpu is None:
         raise JobError("profile gpu needs a CUDA GPU and this machine has none; use --profile standard or quick")
     refuse_later_schema(result_path(root, profile, card.slug))
-    dataset_modules = importlib.import_module("datasets")
     names = card.datasets.of(profile)
-    files = code_of_paper(root, card.slug, [dataset_modules.module_of(name) for name in names])
+    files = code_of_paper(root, card.slug, [data_sets().module_of(name) for name in names])
     made_by = origin(root, machine, packages_of(root, files))
     digest = hash_code(root, files)
     keep(root)
-    code = Code(tuple(files), digest, _ground(digest, made_by))
+    code = Code(tuple(place_of(root, file) for file in files), digest, _ground(digest, made_by))
     experiments = experiments_of(_imported(f"methods.{card.slug}.experiments"))
     chosen = {
         name: replace(e, profiles={**e.profiles, profile: e.profiles[profile] | (changes or {}).get(name, {})})

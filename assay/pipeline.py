@@ -7,7 +7,6 @@ the cards, so that it is never stale. `pipelines/gpu/dvc.yaml` does the same for
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import yaml
 from assay.card import Card, Profile
 from assay.closure import code_of_datasets, code_of_paper, declared_experiments, keep
 from assay.params import PARAMS, params_text
+from assay.project import data_sets
 
 HEADER = "# Generated from the cards by `assay pipeline`. Edit a card and run it again; never edit this file.\n"
 LOCK = "requirements.lock"
@@ -61,14 +61,14 @@ def _root_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
     committed = [f"results/{profile}" for profile in ("standard", "gpu") if (root / "results" / profile).is_dir()]
     stages["verdicts"] = {
         "cmd": "python -m assay --exit-zero verdicts --profile quick --metrics",
-        "deps": [*results, *committed, *cards_of, *judging, "assay/metrics.py", "assay/plots.py"],
+        "deps": [*results, *committed, *cards_of, *judging, *_there(root, "assay/metrics.py", "assay/plots.py")],
         # in DVC's cache, small as they are, so that `dvc exp show` has those of other experiments
         "metrics": [f"results/quick/metrics/{slug}.json" for slug in cards],
         "plots": [{f"results/quick/plots/{name}": {"x": "x", "y": "y", "template": name}} for name in PLOTS],
     }
     stages["report"] = {
         "cmd": "python -m assay --exit-zero report",
-        "deps": [*results, *committed, *cards_of, *judging, "assay/report"],
+        "deps": [*results, *committed, *cards_of, *judging, *_there(root, "assay/report")],
         "outs": [{"site": {"cache": False}}],
     }
     return stages
@@ -95,12 +95,12 @@ def _declares_gpu(card: Card) -> bool:
 
 def _with_files(cards: dict[str, Card], profile: Profile) -> list[str]:
     """Data sets of a profile that are not generated."""
-    info = importlib.import_module("datasets").info
-    return sorted({name for card in cards.values() for name in card.datasets.of(profile) if info(name).files})
+    names = {name for card in cards.values() for name in card.datasets.of(profile)}
+    return sorted(name for name in names if data_sets().info(name).files)
 
 
 def _fetch(root: Path, name: str) -> dict[str, Any]:
-    module = importlib.import_module("datasets").module_of(name)
+    module = data_sets().module_of(name)
     return {
         "cmd": f"python -m assay fetch {name}",
         "deps": _relative(root, code_of_datasets(root, [module])),
@@ -110,13 +110,12 @@ def _fetch(root: Path, name: str) -> dict[str, Any]:
 
 
 def _run(root: Path, card: Card, profile: Profile) -> dict[str, Any]:
-    module_of = importlib.import_module("datasets").module_of
-    code = _code(root, card.slug, [module_of(name) for name in card.datasets.of(profile)])
+    code = _code(root, card.slug, [data_sets().module_of(name) for name in card.datasets.of(profile)])
     data = [f"data/{name}" for name in card.datasets.of(profile) if name in _with_files({card.slug: card}, profile)]
     # a failure of quick is stored, and shown by `assay check`: a stage that fails would stop all that come after it
     tolerant, params = (" --exit-zero", f" --params {PARAMS}") if profile == "quick" else ("", "")
     cmd = f"python -m assay{tolerant} run {card.slug} --profile {profile}{params}"
-    return {"cmd": cmd, "deps": [*code, *data, LOCK]}
+    return {"cmd": cmd, "deps": [*code, *data, *_there(root, LOCK)]}
 
 
 def _code(root: Path, slug: str, modules: list[Path]) -> list[str]:
@@ -125,9 +124,16 @@ def _code(root: Path, slug: str, modules: list[Path]) -> list[str]:
     return sorted({MEASURE if file.startswith(f"{MEASURE}/") else file for file in files})
 
 
+def _there(root: Path, *places: str) -> list[str]:
+    """Those that the project has: it may use an Assay that is installed elsewhere, and lock no versions."""
+    return [place for place in places if (root / place).exists()]
+
+
 def _files(place: Path) -> list[Path]:
-    return sorted(place.rglob("*.py")) if place.is_dir() else [place]
+    return sorted(place.rglob("*.py")) if place.is_dir() else [place] if place.is_file() else []
 
 
 def _relative(root: Path, paths: Iterable[Path]) -> list[str]:
-    return sorted(str(path.resolve().relative_to(root.resolve())) for path in paths)
+    """Places of files of the project; Assay's own, where it is installed elsewhere, are no dependency."""
+    found = [path.resolve() for path in paths]
+    return sorted(str(path.relative_to(root.resolve())) for path in found if path.is_relative_to(root.resolve()))

@@ -186,7 +186,9 @@ def create(root: Path, slug: str) -> list[Path]:
     if folder.exists():
         raise AssayError(f"{folder} exists already; a paper is one folder, edit it there")
     name = "".join(part.capitalize() for part in slug.split("_"))
-    texts = {
+    methods = root / "methods" / "__init__.py"
+    begun = {} if methods.exists() else {methods: '"""The papers of this project, a folder each."""\n'}
+    texts = begun | {
         folder / "paper.yaml": CARD,
         folder / "__init__.py": f'"""{name}: the names that a user imports."""\n\n'
         f'from methods.{slug}.{slug} import {name}\n\n__all__ = ["{name}"]\n',

@@ -17,13 +17,14 @@ from typing import Any, NoReturn
 
 import psutil
 
-from assay.closure import hash_code
+from assay.closure import found_in, hash_code
 from assay.errors import DataError, JobError, RecordError
 from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from assay.locks import locked, machine
 from assay.network import network_reason
 from assay.plain import printable
 from assay.processes import how_it_ended, set_threads, supervise, supervising
+from assay.project import data_sets
 from assay.provenance import version_of
 from assay.record import Artifact, Curve, JobRecord, Row, Status, seeds_text, write_atomically
 
@@ -37,11 +38,12 @@ class Code:
     """The files that a job runs.
 
     Attributes:
+        places: where each lies in the project, or in what Assay is installed in.
         digest: of what they do.
         ground: digest of all that can change a number: what they do, what they import, and the machine.
     """
 
-    files: tuple[Path, ...]
+    places: tuple[Path, ...]
     digest: str
     ground: str
 
@@ -76,9 +78,8 @@ class Job:
         return self.root / STATE / "jobs" / f"{self.fingerprint}.json"
 
     def at(self, root: Path) -> Job:
-        """The same job in another copy of the checkout."""
-        files = tuple(root / file.relative_to(self.root.resolve()) for file in self.code.files)
-        return replace(self, root=root, code=replace(self.code, files=files))
+        """The same job in another copy of the project."""
+        return replace(self, root=root)
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.paper, self.experiment, self.dataset, seeds_text(self.seeds))))
@@ -231,7 +232,7 @@ def ended(job: Job, status: Status, duration_s: float, reason: str | None, trace
 def _experiment(job: Job) -> Experiment:
     """Import the experiment. Raises JobError where the code is no longer the code that was planned."""
     module = importlib.import_module(f"methods.{job.paper}.experiments")
-    if hash_code(job.root, job.code.files) != job.code.digest:
+    if hash_code(job.root, [found_in(job.root, place) for place in job.code.places]) != job.code.digest:
         raise JobError("the code was edited while the run was under way; run the same command again")
     planned = {name: version for name, version in job.origin["versions"].items() if name != "python"}
     if (found := {name: version_of(name) for name in planned}) != planned:
@@ -284,7 +285,7 @@ def _no_network(_: str) -> str | None:
 
 def _no_data(name: str) -> str | None:
     try:
-        importlib.import_module("datasets").fetch(name)
+        data_sets().fetch(name)
     except DataError as error:
         return f"data missing: {error}"
     return None

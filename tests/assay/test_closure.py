@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from assay import ROOT
-from assay.closure import _written, code_of_paper, hash_code, packages_of
+from assay.closure import _written, code_of_paper, found_in, hash_code, packages_of, place_of
 from assay.errors import JobError
 from tests.checkout import Checkout
 
@@ -37,6 +37,28 @@ def test_closure_follows_imports_and_stops_at_other_papers(checkout: Checkout) -
             "datasets/__init__.py", "assay/experiment.py", "assay/measure/time.py"} <= found  # fmt: skip
     assert not found & {"methods/shared/unused.py", "methods/other/experiments.py", "methods/toy/hotpaths.py",
                         "assay/cli.py", "assay/card.py"}  # fmt: skip
+
+
+def test_in_a_repository_of_ones_own_all_of_its_code_is_followed_and_assay_is_the_installed_one(tmp_path: Path) -> None:
+    for name, text in {
+        "methods/__init__.py": "",
+        "methods/toy/__init__.py": "",
+        "methods/toy/experiments.py": "import mylib.parts, numpy\nfrom assay import cli\n",
+        "mylib/__init__.py": "", "mylib/parts.py": "from . import more\n", "mylib/more.py": "STEPS = 3\n",
+        "mylib/unused.py": "",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    files = code_of_paper(tmp_path, "toy")
+    places = {str(place_of(tmp_path, path)) for path in files}
+    assert {"methods/toy/experiments.py", "mylib/__init__.py", "mylib/parts.py", "mylib/more.py",
+            "assay/experiment.py", "assay/measure/time.py"} <= places  # fmt: skip
+    assert not places & {"mylib/unused.py", "assay/cli.py"}
+    assert {found_in(tmp_path, Path(place)).resolve() for place in places} == {path.resolve() for path in files}
+    assert found_in(tmp_path, Path("assay/worker.py")) == ROOT / "assay/worker.py"
+    before = hash_code(tmp_path, files)
+    (tmp_path / "mylib/more.py").write_text("STEPS = 4\n")
+    assert hash_code(tmp_path, files) != before
 
 
 def test_comments_and_docstrings_rerun_nothing_and_code_does(tmp_path: Path) -> None:
