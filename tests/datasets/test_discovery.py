@@ -54,7 +54,10 @@ def test_listing_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("movielens-100k", "no data set is named 'movielens-100k'; did you mean movielens_100k or movielens_100k_tables?"),
+        (
+            "movielens-100",
+            "no data set is named 'movielens-100'; did you mean movielens_100k or movielens_100k_tables?",
+        ),
         ("bitcoin", "no data set is named 'bitcoin'; did you mean bitcoin_otc or bitcoin_alpha?"),
         ("zzz", "no data set is named 'zzz'; known: " + ", ".join(sorted(datasets.names()))),
     ],
