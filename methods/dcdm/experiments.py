@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
-from scipy.sparse.linalg import cg as scipy_cg
 from scipy.sparse.linalg import spsolve
 
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment
-from methods.dcdm.baselines import incomplete_cholesky, multigrid, one_shot, sine_transform_solve
+from methods.dcdm.baselines import incomplete_cholesky, multigrid
+from methods.dcdm.contenders import CONTENDERS, System
 from methods.dcdm.dcdm import Solution, dot
 from methods.dcdm.network import DirectionNet
 from methods.dcdm.workloads import CLASSICAL, DEFLATED, PATIENCE, Grid, Solve, Training, iterations_to, trained
@@ -59,7 +59,8 @@ def training(run: Run, training: dict[str, Any]) -> None:
     """The loss on the way, and seconds that a network takes before it solves anything: vectors and training."""
     for name, line_search in (("dcdm", True), ("one_shot", False)):
         with run.method(name) as m:
-            _, record = trained(run, Training(**training, line_search=line_search))
+            network, record = trained(run, Training(**training, line_search=line_search))
+            spent(m, network, steps=len(record["losses"]))
             losses = np.array(record["losses"])
             m["loss"] = last_loss(record)
             for part in ("vectors_s", "train_s"):
@@ -90,16 +91,10 @@ def iterations(run: Run, training: dict[str, Any], scales: list[int], systems: l
         for name in systems:
             grid = Grid(name, scale * training["size"], dim, run.device)
             sides = grid.right_hand_sides(run.seed)
-            by_method: dict[str, Callable[[torch.Tensor], Solve]] = {
-                "dcdm": lambda _, grid=grid: grid.dcdm(network),
-                "one_shot": lambda _, grid=grid: partial(
-                    one_shot, grid.A, direction=grid.direction(fluid_net), max_iterations=PATIENCE
-                ),
-                **{method: partial(grid.classical, method) for method in names},
-            }
-            for method, solver in by_method.items():
+            nets = {"dcdm": network, "one_shot": fluid_net}
+            for method in (*nets, *names):
                 with run.method(method, scale=scale, system=name) as m:
-                    found = [solver(b)(b=grid.vector(b), tol=1e-6) for b in sides.values()]
+                    found = [solved(method, System(grid, b, nets.get(method)), 1e-6) for b in sides.values()]
                     if method in missed:
                         missed[method] += found
                     if method != "one_shot":
@@ -114,9 +109,8 @@ def iterations(run: Run, training: dict[str, Any], scales: list[int], systems: l
                 m["fallbacks"] = sum(solution.fallbacks for solution in found)
 
 
-def solutions(method: Solve, grid: Grid, sides: dict[str, torch.Tensor], tol: float = 1e-6) -> list[Solution]:
-    """Of every right-hand side."""
-    return [method(b=grid.vector(b), tol=tol) for b in sides.values()]
+def solved(method: str, system: System, tol: float) -> Solution:
+    return CONTENDERS[method].build(system, CONTENDERS[method].recipe)(b=system.grid.vector(system.b), tol=tol)
 
 
 def counted(m: MethodRows, found: list[Solution], all_digits: tuple[int, ...] = DIGITS) -> None:
@@ -152,9 +146,9 @@ def conjugation(run: Run, training: dict[str, Any], scales: list[int], systems: 
         for name in systems:
             grid = Grid(name, scale * training["size"], training.get("dim", 2), run.device)
             sides = grid.right_hand_sides(run.seed)
-            for method, memory in (("dcdm_s0", 0), ("dcdm", 2), ("dcdm_all", None)):
+            for method in ("dcdm_s0", "dcdm", "dcdm_all"):
                 with run.method(method, scale=scale, system=name) as m:
-                    counted(m, solutions(grid.dcdm(network, memory), grid, sides, 1e-4), (4,))
+                    counted(m, [solved(method, System(grid, b, network), 1e-4) for b in sides.values()], (4,))
 
 
 @experiment(
@@ -201,10 +195,10 @@ def retrained(run: Run, training: dict[str, Any], steps: dict[int, int], systems
             grid = Grid(name, size, dim, run.device)
             sides = grid.right_hand_sides(run.seed)
             with run.method("dcdm", size=size, system=name) as m:
-                counted(m, solutions(grid.dcdm(network), grid, sides))
+                counted(m, [solved("dcdm", System(grid, b, network), 1e-6) for b in sides.values()])
                 m["loss"] = last_loss(record)
             with run.method("cg", size=size, system=name) as m:
-                counted(m, solutions(grid.classical("cg", next(iter(sides.values()))), grid, sides))
+                counted(m, [solved("cg", System(grid, b), 1e-6) for b in sides.values()])
 
 
 @experiment(
@@ -220,12 +214,12 @@ def three_dimensions(run: Run, training: dict[str, Any], scales: list[int], syst
             grid = Grid(name, scale * training["size"], 3)
             sides = grid.right_hand_sides(run.seed)
             with run.method("dcdm", scale=scale, system=name) as m:
-                counted(m, solutions(grid.dcdm(network), grid, sides))
+                counted(m, [solved("dcdm", System(grid, b, network), 1e-6) for b in sides.values()])
                 m["loss"] = last_loss(record)
                 m.record("train_s", record["train_s"], unit="s")
             for method in names:
                 with run.method(method, scale=scale, system=name) as m:
-                    counted(m, [grid.classical(method, b)(b=grid.vector(b), tol=1e-6) for b in sides.values()])
+                    counted(m, [solved(method, System(grid, b), 1e-6) for b in sides.values()])
 
 
 @experiment(
@@ -270,13 +264,13 @@ def seconds_gpu(run: Run, training: dict[str, Any], cases: list[tuple[str, int, 
 def race_solvers(run: Run, network: DirectionNet, grid: Grid, digits: int, pairs: int, **setting: Any) -> None:
     b = grid.right_hand_sides(run.seed)["modes"]
     v, tol = grid.vector(b), 10.0**-digits
-    contenders: dict[str, Callable[[], object]] = {"dcdm": partial(grid.dcdm(network), b=v, tol=tol)}
-    for name in testable(run, TIMED, b.numel()):
-        contenders[name] = partial(grid.classical(name, b), b=v, tol=tol)
+    names = ["dcdm", *testable(run, TIMED, b.numel())]
     if grid.on_cpu:
-        contenders["scipy_cg"] = partial(scipy_cg, grid.matrix, v, rtol=tol)
-        if setting["system"] == "box":
-            contenders["sine_transform"] = partial(sine_transform_solve, b.numpy())
+        names += ["scipy_cg", "sine_transform"] if setting["system"] == "box" else ["scipy_cg"]
+    built = {name: CONTENDERS[name].build(System(grid, b, network), CONTENDERS[name].recipe) for name in names}
+    contenders: dict[str, Callable[[], object]] = {
+        name: partial(solver, b=v, tol=tol) for name, solver in built.items()
+    }
     for name, solver in list(contenders.items()):
         found = solver()
         if isinstance(found, Solution):

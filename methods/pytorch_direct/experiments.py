@@ -18,14 +18,13 @@ from torch import Tensor
 from assay.experiment import Run, experiment
 from assay.measure.energy import EnergyMeter
 from datasets.power_law import hashed_features
+from methods.pytorch_direct.contenders import BASELINES, MAPPING, way_of
 from methods.pytorch_direct.contention import hogs
 from methods.pytorch_direct.pytorch_direct import UnifiedTensor
 from methods.pytorch_direct.requests import count, ideal_lines, lines_touched, naive_requests, phase_pairs, requests
 from methods.pytorch_direct.sampling import Graph
 from methods.pytorch_direct.training import Rows
 from methods.pytorch_direct.workloads import (
-    BASELINES,
-    MAPPING,
     as_rows,
     by_kernel,
     cpu_seconds,
@@ -36,7 +35,6 @@ from methods.pytorch_direct.workloads import (
     load,
     sampled,
     trainings,
-    way_of,
 )
 
 REDDIT = 602  # float32 columns: 2,408 bytes, no multiple of a line

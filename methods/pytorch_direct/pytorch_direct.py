@@ -32,6 +32,7 @@ from contextlib import suppress
 from types import TracebackType
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from methods.pytorch_direct.kernels import MAPPINGS, can_run, gather, gather_twin
@@ -277,3 +278,33 @@ class _DeviceBytes:
         self.__cuda_array_interface__ = {
             "shape": (memory.nbytes,), "typestr": "|u1", "data": (memory.data_ptr(), False), "version": 3,
         }  # fmt: skip
+
+
+def main() -> None:
+    """Train on sampled batches of a generated graph, its features by the usual way and by a UnifiedTensor.
+
+    The losses are equal to the bit. On a CPU both are passes over the same memory, so nothing is saved here; `Traffic`
+    says what each leg would have to move.
+    """
+    from methods.pytorch_direct.baselines import Staged
+    from methods.pytorch_direct.sampling import batches, graph_of
+    from methods.pytorch_direct.training import GraphSAGE
+    from methods.shared.graph import load_graph
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    graph = graph_of(load_graph("power_law", num_nodes=2_000).edge_index, 2_000)
+    features = torch.rand(2_000, 100, generator=torch.Generator().manual_seed(0))
+    labels = (features[:, 0] * 4).long().to(device)
+    for name, table in (("staged", Staged(features, device)), ("direct", UnifiedTensor(features, device))):
+        torch.manual_seed(0)
+        model = GraphSAGE(100, 4).to(device)
+        optimizer, generator = torch.optim.Adam(model.parameters(), lr=3e-3), torch.Generator().manual_seed(0)
+        for step, batch in enumerate(batches(graph, torch.arange(2_000), 100, (5, 10), generator), start=1):
+            rows = table[batch.nodes]  # the only line that differs from training on the device's own memory
+            loss = F.cross_entropy(model(rows, batch.to(device).layers), labels[batch.seeds.to(device)])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % 10 == 0:
+                moved = f"host {table.traffic.host:,} bytes, link {table.traffic.link:,} bytes"
+                print(f"{name}  step {step:2}  loss {loss:.6f}  so far {moved}")

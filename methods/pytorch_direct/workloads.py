@@ -12,16 +12,13 @@ from assay.experiment import Run
 from assay.measure.time import order_of_round
 from datasets.power_law import NUM_CLASSES
 from methods.pytorch_direct import kernels
-from methods.pytorch_direct.baselines import Path, Resident, Staged, StagedPinned
-from methods.pytorch_direct.pytorch_direct import UnifiedTensor
+from methods.pytorch_direct.baselines import Path
+from methods.pytorch_direct.contenders import MAPPING, way_of
 from methods.pytorch_direct.sampling import Batch, Graph, batches, graph_of
 from methods.pytorch_direct.training import LEARNING_RATE, GraphSAGE, Rows, in_turn, prefetched, train
 from methods.shared.interpreter import interpreted
 
 Call = Callable[[], object]
-
-MAPPING = {"direct": "shift", "direct_naive": "naive", "direct_rowaligned": "rowaligned", "direct_prefetched": "shift"}
-BASELINES: dict[str, type[Path]] = {"staged": Staged, "staged_pinned": StagedPinned, "resident": Resident}
 
 
 def host_table(rows: int, width: int) -> Tensor:
@@ -44,13 +41,6 @@ def as_rows(table: Tensor, width: int, rows: int | None = None) -> Tensor:
 def distinct_rows(table: Tensor, rows: int, seed: int) -> Tensor:
     """Distinct rows in random order: a repeated one would be found in a cache."""
     return torch.randperm(len(table), generator=torch.Generator().manual_seed(seed))[:rows]
-
-
-def way_of(name: str, features: Tensor, device: torch.device) -> Rows:
-    """A method's way to gather `features` (N, F)."""
-    if name in BASELINES:
-        return BASELINES[name](features, device)
-    return UnifiedTensor(features, device, MAPPING[name])
 
 
 def by_kernel(name: str, features: Tensor, device: torch.device) -> Rows:

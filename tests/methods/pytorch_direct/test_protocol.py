@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,13 +11,12 @@ import torch
 from torch import Tensor
 
 from assay.experiment import Run
-from datasets.power_law import NUM_CLASSES
 from methods.pytorch_direct import UnifiedTensor, experiments, kernels, workloads
 from methods.pytorch_direct.requests import expected, ideal_lines, lines_touched, phase_pairs, requests
 from methods.pytorch_direct.sampling import batches, graph_of, sample
 from methods.pytorch_direct.training import GraphSAGE
-from methods.shared.graph import load_graph
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import run_small
+from tests.methods.pytorch_direct.small import made_small
 from tests.methods.unusual import assert_takes_or_refuses
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -34,20 +34,9 @@ def rows_of(run: Run, metric: str) -> dict[tuple[Any, ...], Any]:
 
 
 @pytest.fixture
-def small_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The power-law graph of 2,000 vertices in the place of the job's."""
-    monkeypatch.setattr(
-        workloads, "load", lambda run, **_: (graph_of(load_graph("power_law", num_nodes=2_000).edge_index, 2_000),
-                                             torch.arange(2_000) % NUM_CLASSES)
-    )  # fmt: skip
-    monkeypatch.setattr(experiments, "load", workloads.load)
-
-
-def test_nothing_is_chosen_by_a_score() -> None:
-    without = dict.fromkeys(("request_model", "request_stream", "traffic", "kernel_identity"), "counts and bits")
-    without |= dict.fromkeys(("two_line_change", "loss_identity"), "training losses, compared path by path")
-    without |= dict.fromkeys((*RACES, *CPU_SECONDS), "clocks; the labels are made up")
-    assert_blind("pytorch_direct", {}, nullcontext, (), without)
+def small_graph() -> Iterator[None]:
+    with made_small():
+        yield
 
 
 def test_the_request_model_records_each_map_under_its_method() -> None:

@@ -14,10 +14,11 @@ from assay import ROOT
 from assay.experiment import Run
 from datasets.power_law import NUM_CLASSES, hashed_features
 from methods.pytorch_direct import kernels, train_direct, train_staged
+from methods.pytorch_direct.contenders import BASELINES, MAPPING, way_of
 from methods.pytorch_direct.experiments import changed_lines
 from methods.pytorch_direct.sampling import Batch, Layer, batches, graph_of
 from methods.pytorch_direct.training import GraphSAGE, MeanConv, Rows, in_turn, prefetched, train
-from methods.pytorch_direct.workloads import BASELINES, MAPPING, Interpreted, trainings, way_of
+from methods.pytorch_direct.workloads import Interpreted, trainings
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 NODES, WIDTH, CLASSES, STEPS = 120, 37, 4, 8

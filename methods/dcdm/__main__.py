@@ -1,0 +1,5 @@
+"""`python -m methods.dcdm`"""
+
+from methods.dcdm.dcdm import main
+
+main()
