@@ -13,29 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from assay.contenders import spent
 from assay.experiment import MethodRows, Run, experiment
 from assay.network import Network
 from methods.gnnpipe.baselines import FullGraph, grid_of
 from methods.gnnpipe.cluster import epoch_time, loads_of, time_grid, time_worker
+from methods.gnnpipe.contenders import VARIANTS, Recipe, train
 from methods.gnnpipe.gnnpipe import Techniques
 from methods.gnnpipe.layers import MODELS, run_blocks
 from methods.gnnpipe.partition import Shard, make_partition, make_shards
 from methods.gnnpipe.ranks import Case, count_bytes, race_epochs
 from methods.gnnpipe.replay import replay
 from methods.gnnpipe.simulator import EpochTime, crossover
-from methods.gnnpipe.training import History, Model, Task, evaluate, fit, make_task, pipeline, worker
+from methods.gnnpipe.training import History, Model, Task, evaluate, make_task, pipeline, worker
 
 REACH = 0.95  # of the full graph's best validation accuracy
 CURVE_STEP = 5  # epochs between two points of a curve
 GIGABIT, LATENCY_S = 1e9, 20e-6
 PARTS = ("compute_s", "bubble_s", "communication_s", "imbalance_s")
 BIG = dict(num_nodes=200_000, degree=50)
-VARIANTS = {
-    "pipeline": Techniques(),
-    "no_shuffle": Techniques(shuffle=False),
-    "no_scaling": Techniques(scale=False),
-    "refresh_every_epoch": Techniques(period=1),
-}
 
 
 def load_task(run: Run, model: str, num_features: int, **graph: object) -> Task:
@@ -91,17 +87,15 @@ def accuracy(
     until the validation accuracy is 95 % of the full graph's best one; `epochs` where it never is, censored there.
     """
     task = load_task(run, "gcnii", hidden)
-    model = Model("gcnii", num_layers, hidden, seed=run.seed)
-    with run.method("full", epochs=epochs) as m:
-        reference = FullGraph(task, model)
-        history = fit(reference, reference.blocks, task, epochs=epochs, every=1)
-        goal = REACH * max(history.val)
-        _record(m, history, reference.blocks, task, goal, epochs)
-    partition = make_partition(task.adjacency, 1, chunks, "metis")
-    for name in variants:
+    recipe = Recipe(Model("gcnii", num_layers, hidden, seed=run.seed), stages, chunks, epochs)
+    goal = math.inf
+    for name in ("full", *variants):
         with run.method(name, epochs=epochs) as m:
-            engine, blocks = pipeline(task, model, stages, partition, VARIANTS[name])
-            _record(m, fit(engine, blocks, task, epochs=epochs, every=1), blocks, task, goal, epochs)
+            blocks, history = train(name, task, recipe)
+            if name == "full":
+                goal = REACH * max(history.val)
+            _record(m, history, blocks, task, goal, epochs)
+            spent(m, blocks, steps=epochs)
 
 
 def _record(m: MethodRows, history: History, blocks: nn.ModuleList, task: Task, goal: float, epochs: int) -> None:
@@ -123,7 +117,7 @@ def exact_loss(blocks: nn.ModuleList, task: Task) -> float:
 @experiment(
     standard=dict(
         replicates=6, datasets=["csbm"], num_layers=8, hidden=32, stages=4, chunks=32, epochs=150,
-        variants=list(VARIANTS),
+        variants=VARIANTS,
     ),
     timeout=3600,
 )  # fmt: skip
@@ -154,7 +148,8 @@ def gradient_bias(run: Run, num_nodes: int, num_layers: int, hidden: int, chunks
     reference.epoch(0)
     partition = make_partition(task.adjacency, 1, chunks, "random", seed=run.seed)
     for name, factor in (("pipeline", 2), ("no_scaling", 1)):
-        engine, blocks = pipeline(task, model, 2, partition, Techniques(period=1, scale=factor == 2))
+        techniques = Techniques(period=1, scale=factor == 2)  # the history is exact after the first epochs
+        engine, blocks = pipeline(task, model, 2, partition, techniques)
         mean = [torch.zeros_like(weight) for weight in blocks.parameters()]
         for epoch in range(num_layers + 1 + orders):
             engine.epoch(epoch)

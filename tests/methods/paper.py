@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
@@ -84,7 +85,9 @@ class Paper:
     def fitted(self, name: str, recipe: Any, seed: int = 0) -> list[float]:
         """All numbers of what training gives."""
         seed_everything(seed)
-        return numbers_of(self.contenders.train(name, self.contenders.example(), recipe))
+        train, example = self.contenders.train, self.contenders.example()
+        own = {"seed": seed} if "seed" in inspect.signature(train).parameters else {}
+        return numbers_of(train(name, example, recipe, **own))
 
 
 def smallest(slug: str, found: Experiment) -> dict[str, Any]:

@@ -2,61 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import pytest
 import torch
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from methods.gnnpipe import experiments
 from methods.gnnpipe.baselines import FullGraph, grid_of
+from methods.gnnpipe.contenders import VARIANTS
 from methods.gnnpipe.gnnpipe import Aggregate, Techniques
 from methods.gnnpipe.layers import build_blocks
 from methods.gnnpipe.partition import Grid, make_partition
 from methods.gnnpipe.training import Model, evaluate, fit, make_task, pipeline
 from methods.shared import graph
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import run_small
+from tests.methods.gnnpipe.small import TRAINED, made_small
 from tests.methods.unusual import assert_takes_or_refuses
-
-SIZES = dict(num_nodes=120, num_blocks=4, num_classes=4, degree=6, homophily=0.5, signal=1.0)
-SMALL = dict(dataset="csbm", num_layers=2, hidden=8, stages=2, chunks=4, epochs=25)
-load = graph.load_graph
 
 
 @pytest.fixture(autouse=True)
-def small_graphs(monkeypatch):
-    monkeypatch.setattr(graph, "load_graph", lambda name, **options: load("csbm", **{**SIZES, **options}))
-
-
-@contextmanager
-def test_labels_permuted():
-    """Every vertex of the test set gets the class that another one has, before anything is made of the graph."""
-    small = graph.load_graph
-
-    def permuted(name, **options):
-        data = small(name, **options)
-        data.y[data.test_mask] = data.y[data.test_mask].roll(7)
-        return data
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "load_graph", permuted)
+def small_graphs():
+    with made_small():
         yield
-
-
-test_labels_permuted.__test__ = False
-
-
-def test_nothing_but_the_test_accuracies_rests_on_the_test_labels():
-    counted = "counts bytes or seconds of a few epochs; nothing is chosen"
-    without = dict.fromkeys(("traffic", "wire_time", "gpu_ranks", "simulated_time", "replayed_time", "memory"), counted)
-    assert_blind(
-        "gnnpipe",
-        {"accuracy": {**SMALL, "variants": ["pipeline"]}, "ablation": {**SMALL, "variants": ["no_shuffle"]}},
-        permuted=test_labels_permuted,
-        test_metrics={"accuracy", "final_accuracy"},
-        without_training={**without, "gradient_bias": "the weights are frozen"},
-    )
 
 
 def by_hand(task, blocks, epochs):
@@ -94,10 +60,12 @@ def test_the_test_accuracy_is_that_of_the_first_epoch_with_the_best_validation_a
     assert all(map(any, zip(*other_rules, strict=True)))  # or another rule would have done as well
 
 
-@pytest.mark.parametrize("name", ["full", *experiments.VARIANTS])
+@pytest.mark.parametrize("name", ["full", *VARIANTS])
 def test_the_rows_of_a_contender_are_those_of_its_own_training(name):
     """Equal weights, epochs and learning rates; each variant leaves out what its name says."""
-    run = run_small("gnnpipe", "ablation", **{**SMALL, "epochs": 30}, variants=[name] if name != "full" else [], seed=3)
+    run = run_small(
+        "gnnpipe", "ablation", **{**TRAINED, "epochs": 30}, variants=[name] if name != "full" else [], seed=3
+    )
     task, model = make_task(graph.load_graph("csbm"), "gcnii", num_features=8), Model("gcnii", 2, 8, seed=3)
     reference = FullGraph(task, model)
     exact = fit(reference, reference.blocks, task, epochs=30, every=1)
@@ -113,7 +81,8 @@ def test_the_rows_of_a_contender_are_those_of_its_own_training(name):
         partition = make_partition(task.adjacency, 1, 4, "metis")
         engine, blocks = pipeline(task, model, 2, partition, techniques[name])
         history = fit(engine, blocks, task, epochs=30, every=1)
-    rows = {row.metric: row.value for row in run.rows if row.method == name and row.metric != "wall_s"}
+    left_out = ("wall_s", "parameters", "steps", "trials")
+    rows = {row.metric: row.value for row in run.rows if row.method == name and row.metric not in left_out}
     loss = F.cross_entropy(dense_logits(task, blocks)[task.train], task.y[task.train])
     reached = next((e for e, val in enumerate(history.val, 1) if val >= 0.95 * max(exact.val)), 30)
     assert rows == {

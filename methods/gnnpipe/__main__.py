@@ -1,0 +1,5 @@
+"""`python -m methods.gnnpipe`"""
+
+from methods.gnnpipe.gnnpipe import main
+
+main()
