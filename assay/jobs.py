@@ -70,11 +70,10 @@ def plan(
     keep(root)
     code = Code(tuple(place_of(root, file) for file in files), digest, _ground(digest, made_by))
     experiments = experiments_of(_imported(f"methods.{card.slug}.experiments"))
-    chosen = {
-        name: replace(e, profiles={**e.profiles, profile: e.profiles[profile] | (changes or {}).get(name, {})})
-        for name, e in experiments.items()
-        if profile in e.profiles
-    }
+    chosen = {name: e for name, e in experiments.items() if profile in e.profiles}
+    for name, values in (changes or {}).items():
+        e = chosen[name]
+        chosen[name] = replace(e, profiles={**e.profiles, profile: e.profiles[profile] | values})
     if not chosen:
         raise JobError(f"{card.slug} has no experiment for profile {profile}")
     jobs = [

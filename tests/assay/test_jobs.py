@@ -96,7 +96,7 @@ def misspells(run):
         m["score"] = None
 """)  # fmt: skip
     done = checkout.assay("run")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 1, done.stderr
     jobs = {(job["experiment"], job["seed"]): job for job in result(checkout)["jobs"]}
     assert {name: job["status"] for (name, seed), job in jobs.items() if not seed} == {
         "toy": "done", "raises": "failed", "hangs": "timeout", "is_stopped": "timeout",

@@ -53,7 +53,7 @@ def unstorable(run):
 
 def test_a_record_outlives_its_process_and_an_unstorable_setting_fails_where_it_is_set(checkout: Checkout) -> None:
     checkout.paper("toy", ENDINGS)
-    assert checkout.assay("run").returncode == 0
+    assert checkout.assay("run").returncode == 1
     path = checkout.root / "results/quick/toy.json"
     found = json.loads(path.read_text())
     jobs = {job["experiment"]: job for job in found["jobs"]}

@@ -108,7 +108,7 @@ def test_each_job_keeps_what_made_it_and_another_version_makes_it_run_again(chec
     checkout.paper("toy", DEPENDENT)
     subprocess.run(["git", "init", "-q"], cwd=checkout.root, check=True)
     first = commit(checkout, "one")
-    assert checkout.assay("run").returncode == 0
+    assert checkout.assay("run").returncode == 1
     before = (checkout.root / "results/quick/toy.json").read_bytes()
     (checkout.root / "methods/toy/mended").touch()
     second = commit(checkout, "two")
