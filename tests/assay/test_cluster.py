@@ -196,7 +196,7 @@ def ran(ray_cluster: LocalCluster, tmp_path_factory: pytest.TempPathFactory) -> 
     add_paper(checkout, "edits", EDITS)
     checkout.write("heavy/of_no_use.py", "")
     output = checkout.assay("run", "toy", "edits", "--cluster", ray_cluster.address)
-    assert output.returncode == 0, output.stderr
+    assert output.returncode == 1, output.stderr
     there, log = result(checkout), lines(checkout)
     shutil.rmtree(checkout.root / ".assay")
     with pytest.MonkeyPatch.context() as local:
