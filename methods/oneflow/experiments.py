@@ -16,9 +16,10 @@ from torch import Tensor
 import datasets
 from assay.experiment import Run, experiment
 from methods.oneflow.actor import DeadlockError
-from methods.oneflow.baselines import EXPERT_PLANS, brute_force, prefetcher, queue_pipeline, sequential
+from methods.oneflow.baselines import EXPERT_PLANS, prefetcher, sequential
+from methods.oneflow.contenders import PLANS, RULES, RUNTIMES, least, raced
 from methods.oneflow.graph import matmul_chain, mlp_step
-from methods.oneflow.plan import Machine, eliminate, factors_of, greedy, optimise, released, search
+from methods.oneflow.plan import Machine, optimise, search
 from methods.oneflow.ranks import (
     Case,
     compare_plans,
@@ -116,20 +117,16 @@ def signatures(run: Run, devices: int, lengths: list[int], sizes: list[int]) -> 
     """
     machine = Machine(speed=math.inf, link=1.0)
     for length in lengths:
-        ratios: dict[str, list[float]] = {"optimal": [], "greedy": [], "released": []}
+        ratios: dict[str, list[float]] = {method: [] for method in RULES}
         for sides in itertools.product(sizes, repeat=length + 2):
             graph = matmul_chain(list(sides))
             inputs = [name for name, node in graph.nodes.items() if node.op is None]
             for sbps in itertools.product((S(0), S(1), B), repeat=length + 1):
                 fixed = {name: (sbp,) for name, sbp in zip(inputs, sbps, strict=True)}
-                choices, factors = factors_of(graph, (devices,), machine, fixed)
-                domains = {name: len(options) for name, options in choices.items()}
-                least = brute_force(domains, factors)
-                found = {"optimal": eliminate(domains, factors)[1],
-                         "greedy": greedy(graph, (devices,), fixed).bytes / devices,
-                         "released": released(graph, (devices,), fixed).bytes / devices}  # fmt: skip
-                for method, cost in found.items():
-                    ratios[method].append(_ratio(cost, least))
+                asked = (graph, (devices,), machine, fixed)
+                best = least(*asked)
+                for method, rule in RULES.items():
+                    ratios[method].append(_ratio(rule.build(*asked), best))
         for method, values in ratios.items():
             with run.method(method, length=length) as m:
                 finite = [value for value in values if math.isfinite(value)]
@@ -159,14 +156,9 @@ def plan_search(run: Run, devices: int, width: int, batches: list[int]) -> None:
     meshes = [(devices,), *((k, devices // k) for k in (2, 4) if k < devices)]
     for batch in batches:
         graph = mlp_step(batch, width, width, width, lr=LR)
-        plans = {}
-        for name in ("data", "model", "hybrid"):
-            dimensions, fixed = EXPERT_PLANS[name]
-            own = meshes[:1] if dimensions == 1 else meshes[1:]
-            plans[name] = min((optimise(graph, mesh, CLUSTER, fixed) for mesh in own), key=lambda p: p.cost(CLUSTER))
-        plans["oneflow"] = search(graph, meshes, CLUSTER)
-        for name, plan in plans.items():
+        for name, contender in PLANS.items():
             with run.method(name, batch=batch) as m:
+                plan = contender.build(graph, meshes, CLUSTER)
                 m.record("cost", plan.cost(CLUSTER), unit="s", evidence="simulated")
                 m.record("wire_bytes", plan.bytes, unit="B", evidence="counted")
                 for metric, number in parallelism_of(plan).items():
@@ -220,12 +212,7 @@ def _sleeper(seconds: float) -> Callable[[Any], Any]:
 def pipeline_time(run: Run, batches: int, unit_s: float, pairs: int) -> None:
     """Batches through stages of 1, 3 and 2 units that sleep, which takes no core: the protocol's own speed."""
     stages = [_sleeper(units * unit_s) for units in STAGES]
-    contenders: dict[str, Callable[[], object]] = {
-        f"actors[registers={r}]": (lambda r=r: run_actors(stage_chain(stages, r), batches)) for r in (1, 2, 3, 4)
-    }
-    contenders["sequential"] = lambda: sequential(stages, range(batches))
-    contenders["queues"] = lambda: queue_pipeline(stages, range(batches))
-    run.race(contenders, pairs=pairs, warmup=1)
+    run.race(raced(stages, batches, registers=(1, 2, 3, 4)), pairs=pairs, warmup=1)
 
 
 @experiment(standard=dict(replicates=5, elements=4_000_000, side=256, batches=16, pairs=30), timed=True, timeout=900,
@@ -251,10 +238,10 @@ def overlap(run: Run, elements: int, side: int, batches: int, pairs: int) -> Non
 
     buffers = itertools.cycle([buffer, torch.zeros(elements)])  # made before the race, as registers are
     memory = {"stage0": lambda: next(buffers)}
-    graphs = {registers: stage_chain([copy, compute], registers, **memory) for registers in (1, 2)}
+    actors = {registers: RUNTIMES["actors"].build([copy, compute], registers, **memory) for registers in (1, 2)}
     run.race({
-        "actors[registers=1]": lambda: run_actors(graphs[1], batches),
-        "actors[registers=2]": lambda: run_actors(graphs[2], batches),
+        "actors[registers=1]": lambda: actors[1](batches),
+        "actors[registers=2]": lambda: actors[2](batches),
         "sequential": lambda: sequential([lambda i: copy(i, buffer), compute], range(batches)),
     }, pairs=pairs)  # fmt: skip
 
@@ -303,11 +290,9 @@ def back_pressure(run: Run, items: int, ratio: int, unit_s: float) -> None:
 
     for registers in (0, 1, 2, 3):
         most = 0
-        with run.method("actors" if registers else "queues", registers=registers) as m:
-            if registers:
-                run_actors(stage_chain([produce, consume], registers), items)
-            else:
-                queue_pipeline([produce, consume], range(items))
+        name, options = ("actors", dict(registers=registers)) if registers else ("queues", {})
+        with run.method(name, registers=registers) as m:
+            RUNTIMES[name].build([produce, consume], **options)(items)
             m.record("in_flight", most, evidence="counted")
 
 

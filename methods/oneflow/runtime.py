@@ -140,3 +140,29 @@ def train(
         held = next_inputs(plan, engine, held, values)
     shapes = {old: plan.graph.nodes[old].shape for old in plan.graph.feedback.values()}
     return losses, {name: engine.whole(held[name], shape, plan.sbp(name)) for name, shape in shapes.items()}
+
+
+def main() -> None:
+    """Find a plan for a small net on four devices, run it on all of them in this process, and beside one device."""
+    import torch
+
+    from methods.oneflow.graph import mlp_step
+    from methods.oneflow.plan import Machine, optimise, search
+
+    sizes, machine = (64, 32, 48, 8), Machine(speed=2e9, link=1e9)
+    graph = mlp_step(*sizes, lr=0.1)
+    x, labels = torch.randn(64, 32), torch.arange(64) % 8
+    inputs = {"x": x, "labels": labels, "w1": torch.randn(32, 48) / 6, "w2": torch.randn(48, 8) / 7}
+    plans = {
+        "one device": optimise(graph, (1,), machine),
+        "found on four": search(graph, [(4,), (2, 2)], machine),
+    }
+    for name, plan in plans.items():
+        engine = Simulated(plan.mesh)
+        held = {key: engine.place(tensor, plan.sbp(key)) for key, tensor in inputs.items()}
+        print(f"{name}: mesh {plan.mesh}, {plan.bytes:,.0f} bytes a step; x is {plan.sbp('x')}, w1 {plan.sbp('w1')}")
+        for step in range(1, 21):
+            values = run_step(plan, engine, held)
+            held = next_inputs(plan, engine, held, values)
+            if step % 10 == 0:
+                print(f"  step {step}  loss {float(engine.whole(values['loss'], (), plan.sbp('loss'))):.6f}")

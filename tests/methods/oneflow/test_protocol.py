@@ -19,7 +19,7 @@ from methods.oneflow.ranks import make_inputs
 from methods.oneflow.runtime import Simulated, run_step, train
 from methods.oneflow.sbp import B, P, to_global, to_local
 from methods.oneflow.simulation import pipeline
-from tests.methods.blindness import assert_blind, run_small
+from tests.methods.blindness import run_small
 from tests.methods.unusual import assert_takes_or_refuses
 
 MACHINE = Machine(1e6, 1e6)
@@ -27,18 +27,6 @@ MACHINE = Machine(1e6, 1e6)
 
 def rows_of(run, method):
     return {(row.metric, *row.setting.values()): row.value for row in run.rows if row.method == method}
-
-
-COUNTED = ("boxing", "signatures", "plan_search", "back_pressure", "schedules")
-TIMED = ("boxing_time", "step_time", "pipeline_time", "overlap", "gpu_pipeline")
-TRAINED = ("equivalence", "plans")
-
-
-def test_nothing_is_chosen_by_a_score():
-    """What trains is compared with one process, loss by loss, on made-up or training data: see the next two tests."""
-    without = dict.fromkeys(COUNTED, "bytes, plans, schedules") | dict.fromkeys(TIMED, "clocks")
-    without |= dict.fromkeys(TRAINED, "training losses of one process and of every plan; nothing is chosen")
-    assert_blind("oneflow", {}, None, (), without)
 
 
 def test_both_precisions_of_the_training_digits_are_given_to_every_plan(monkeypatch):

@@ -1,0 +1,5 @@
+"""`python -m methods.oneflow`"""
+
+from methods.oneflow.runtime import main
+
+main()
