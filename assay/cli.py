@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +39,7 @@ from assay.terminal import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from assay.nights.record import Effort
 
 
 def _end(*_: Any, exit_zero: bool = False, **__: Any) -> None:
@@ -287,48 +288,81 @@ def tune(slug: Slug, trials: Annotated[int, typer.Option(min=1, help="Trials of 
     say(out, f"wrote {search(ROOT, card, trials).relative_to(ROOT)}")
 
 
+Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="NAME", help="A hot path, or all of a paper; again for more.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Three processes, for a first look: the alarm promises less.")]
+
+
+def _effort(only: list[str] | None, quick: bool) -> Effort:
+    from assay.nights.record import FULL, QUICK
+
+    return replace(QUICK if quick else FULL, only=tuple(only or ()))
+
+
 @app.command()
 def night(
     path: Annotated[
         Path | None, typer.Option("--out", help="The file; beside the others of this machine if left out.")
     ] = None,
+    only: Only = None,
+    quick: Quick = False,
 ) -> None:
     """Time the hot paths of the commit that is checked out, in fresh processes, for `assay compare`."""
-    from assay.nights.record import FULL, head, night_path, record_night, save_night
+    from assay.nights.record import head, in_words, night_path, record_night, save_night
 
-    commit = head(ROOT)
-    path = path or night_path(ROOT, commit)
-    with steps(f"night {commit[:10]}", FULL.processes) as advance:
-        found = record_night(ROOT, commit, FULL, advance)
+    commit, effort = head(ROOT), _effort(only, quick)
+    path = path or night_path(ROOT, commit, effort)
+    say(err, f"{commit[:10]}: {in_words(effort)}")
+    with steps(f"night {commit[:10]}", effort.processes) as advance:
+        found = record_night(ROOT, commit, effort, advance)
     save_night(found, path)
     for name, reason in found.missing.items():
         say(err, f"{name}: {reason}")
-    say(out, f"{len(found.times)} hot paths, {FULL.processes} processes: {path}")
+    say(out, f"{len(found.times)} hot paths, {effort.processes} processes: {path}")
 
 
 @app.command()
 def compare(
     old: Annotated[str, typer.Argument(metavar="A", help="A night's file, or a revision, which is timed.")],
     new: Annotated[str, typer.Argument(metavar="B", help="The same, for what may be slower.")],
+    only: Only = None,
+    quick: Quick = False,
     as_json: Json = False,
 ) -> None:
     """What got slower from A to B. Exit 1 for what is confirmed, 2 for what could not be or has no usable time."""
     from assay.nights.compare import compare as compare_nights
-    from assay.nights.record import FULL, find_night
-    from assay.nights.show import print_comparison
+    from assay.nights.record import find_night
+    from assay.nights.show import print_comparison, print_screened
 
-    with steps(f"night {old}", FULL.processes) as advance:
-        before = find_night(ROOT, old, FULL, advance)
-    with steps(f"night {new}", FULL.processes) as advance:
-        after = find_night(ROOT, new, FULL, advance)
-    with steps("confirm", FULL.replicates) as advance:
-        found = compare_nights(ROOT, before, after, FULL, advance)
+    effort, timed = _effort(only, quick), []
+    for text in (old, new):
+        with steps(f"night {text}", effort.processes) as advance:
+            timed.append(find_night(ROOT, text, effort, advance, lambda said: say(err, said)))
+    with steps("confirm", effort.replicates) as advance:
+        found = compare_nights(ROOT, timed[0], timed[1], effort, advance, lambda known: print_screened(known, effort))
     if as_json:
         _print_json(found.json())
     else:
         print_comparison(found)
     if found.regression or found.unconfirmed or found.unusable:
         raise typer.Exit(1 if found.regression else 2)
+
+
+@app.command()
+def nights(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Files of nights.")],
+    as_json: Json = False,
+) -> None:
+    """The history of each hot path over the nights in a folder, and the nights from which it was slower or faster."""
+    from assay.nights.history import histories, read_nights
+    from assay.nights.show import print_histories
+
+    found = histories(read_nights(folder))
+    if as_json:
+        _print_json([history.json() for history in found])
+    else:
+        print_histories(found)
 
 
 @app.command()

@@ -19,6 +19,7 @@ OPTIONAL = {
     "dvc": "the pipeline (make reproduce)",
     "pynvml": "energy of a GPU",
     "asv": "hot paths over commits (make asv)",
+    "ruptures": "history of hot paths (assay nights)",
     "ray": "runs on a cluster (assay run --cluster)",
 }
 

@@ -74,7 +74,10 @@ def test_the_night_goes_on_when_a_step_fails_and_always_reports() -> None:
     after = list(found)[list(found).index("Profile gpu") + 1 :]
     assert all("cancelled()" in found[name] or "always()" in found[name] for name in after)
     assert "always()" in found["Report"]
-    assert "steps.compare.outputs.confirmed == 'true'" in found["Open an issue for what is confirmed"]
+    assert (
+        "steps.compare.outputs.confirmed == 'true'"
+        in found["Open an issue for what is confirmed, or comment on the open one"]
+    )
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -148,10 +151,10 @@ def test_only_a_regression_is_confirmed_and_an_error_is_no_regression(
 
 
 @pytest.mark.parametrize("is_open", [True, False])
-def test_one_issue_is_open_at_a_time(runner: Runner, is_open: bool) -> None:
+def test_one_issue_is_open_at_a_time_and_a_second_regression_comments_on_it(runner: Runner, is_open: bool) -> None:
     """`gh` stands for GitHub: it notes what it is asked, and what it gets as a body."""
-    runner.command("gh", f'echo "$@" >> calls; [ "$2" = create ] && [ "$1" = issue ] && cat > body; '
-                         f'[ "$2" = list ] && echo "{7 if is_open else ""}"; true')  # fmt: skip
+    runner.command("gh", f'echo "$@" >> calls; case "$1 $2" in "issue create"|"issue comment") cat > body;; '
+                         f'"issue list") echo "{7 if is_open else ""}";; esac')  # fmt: skip
     (runner.folder / "alarm.txt").write_text("toy.call GREW $(rm -r x) `ls`\n")
     for command in (
         ("init", "-q"),
@@ -160,7 +163,9 @@ def test_one_issue_is_open_at_a_time(runner: Runner, is_open: bool) -> None:
         subprocess.run(["git", *command], cwd=runner.folder, check=True)
     done = runner.run("open-issue", "alarm.txt")
     assert done.returncode == 0, done.stderr
-    created = "issue create" in (runner.folder / "calls").read_text()
-    assert created != is_open
-    if created:
-        assert "toy.call GREW $(rm -r x) `ls`" in (runner.folder / "body").read_text()
+    calls = (runner.folder / "calls").read_text()
+    assert ("issue create" in calls) != is_open
+    assert ("issue comment 7 " in calls) == is_open
+    body = (runner.folder / "body").read_text()
+    assert "toy.call GREW $(rm -r x) `ls`" in body
+    assert body.startswith("Regression confirmed at ") == is_open

@@ -13,7 +13,7 @@ import numpy as np
 from assay.errors import JobError
 from assay.nights import confirm as side_by_side
 from assay.nights import screen
-from assay.nights.record import FULL, Effort, Night
+from assay.nights.record import FULL, Effort, Night, chosen
 from assay.provenance import cpu_model, git, gpu_model
 
 FEWEST_PROCESSES = 2
@@ -74,38 +74,47 @@ class Comparison:
         return asdict(self) | {"regression": self.regression}
 
 
-def compare(root: Path, old: Night, new: Night, effort: Effort = FULL,
-            advance: Callable[[], None] = lambda: None) -> Comparison:  # fmt: skip
+def compare(root: Path, old: Night, new: Night, effort: Effort = FULL, advance: Callable[[], None] = lambda: None,
+            screened: Callable[[Comparison], None] = lambda found: None) -> Comparison:  # fmt: skip
     """Screen the hot paths of two nights, and confirm what is flagged by running both commits side by side.
 
-    advance is called after each of the couples that confirm. Nothing is timed here unless something is flagged.
+    Nothing is timed here unless something is flagged; `screened` is given what is known before that, and advance is
+    called after each of the couples that confirm. Raises AssayError where neither night has what `effort` asks for.
     """
-    unusable = _unusable(old, new)
-    common = sorted((old.times.keys() & new.times.keys()) - unusable.keys())
-    canaries = sorted((old.canaries.keys() & new.canaries.keys()) - unusable.keys())
-    untimed = _untimed(old, new, common)
+    wanted = chosen(sorted(old.times.keys() | new.times.keys()), effort.only)
+    odd = _unusable(old, new)
+    common = sorted((old.times.keys() & new.times.keys()) - odd.keys())
+    canaries = sorted((old.canaries.keys() & new.canaries.keys()) - odd.keys())
+    unusable = {name: why for name, why in odd.items() if name in (*wanted, *old.canaries, *new.canaries)}
+    # what a few hot paths share is what the canaries beside them share
+    beside = canaries if effort.only and len(common) < FEWEST else []
+    untimed = _untimed(old, new, [*common, *beside])
     lines: list[Line] = []
     everything = unconfirmed = None
     if untimed is None:
-        a, b = (_logs(night.times, common) for night in (old, new))
+        a, b = (_logs(night.times | night.canaries, [*common, *beside]) for night in (old, new))
         lines = [Line(name, float(c), float(p), bool(f))
-                 for name, c, p, f in zip(common, *screen.screen(a, b), strict=True)]  # fmt: skip
-        if canaries:
+                 for name, c, p, f in zip([*common, *beside], *screen.screen(a, b), strict=True)
+                 if name in wanted]  # fmt: skip
+        if canaries and not effort.only:
             everything = screen.everything(a, b, *(_logs(night.canaries, canaries) for night in (old, new)))
     suspects = [line.name for line in lines if line.flagged]
     # with the same code on both sides there is nothing that could be confirmed
     if suspects and old.commit != new.commit:
         unconfirmed = _cannot_confirm(root, old, new)
-        if unconfirmed is None:
-            try:
-                found = side_by_side.confirm(root, old.commit, new.commit, suspects, effort, advance)
-                lines = [replace(line, confirmed=found.get(line.name)) for line in lines]
-            except JobError as error:
-                unconfirmed = str(error)
-    return Comparison(
-        old.commit, new.commit, sorted(lines, key=lambda line: -line.change), everything, _changed_counts(old, new),
-        _missing(old, new), _versions(old, new), unusable, untimed, unconfirmed,
+    known = Comparison(
+        old.commit, new.commit, sorted(lines, key=lambda line: -line.change), everything,
+        [count for count in _changed_counts(old, new) if count[0] in wanted], _missing(old, new, wanted),
+        _versions(old, new), unusable, untimed, unconfirmed,
     )  # fmt: skip
+    if not suspects or old.commit == new.commit or unconfirmed:
+        return known
+    screened(known)
+    try:
+        found = side_by_side.confirm(root, old.commit, new.commit, suspects, effort, advance)
+    except JobError as error:
+        return replace(known, unconfirmed=str(error))
+    return replace(known, lines=[replace(line, confirmed=found.get(line.name)) for line in known.lines])
 
 
 def _logs(times: dict[str, list[float]], names: list[str]) -> screen.Array:
@@ -160,10 +169,11 @@ def _changed_counts(old: Night, new: Night) -> list[tuple[str, str, int, int]]:
     ]
 
 
-def _missing(old: Night, new: Night) -> dict[str, str]:
+def _missing(old: Night, new: Night, wanted: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for night, other, which in ((old, new, "old"), (new, old, "new")):
-        found |= dict.fromkeys(night.times.keys() - other.times.keys(), f"only in the {which} night")
+        alone = [name for name in wanted if name in night.times and name not in other.times]
+        found |= dict.fromkeys(alone, f"only in the {which} night")
     for night, which in ((old, "old"), (new, "new")):
         found |= {name: f"{which} night: {reason}" for name, reason in night.missing.items()}
     return dict(sorted(found.items()))

@@ -34,8 +34,10 @@ def confirm(root: Path, old: str, new: str, suspects: list[str], effort: Effort,
         for replicate in range(effort.replicates):
             # each commit is the first to start, and to run, in every second couple
             trees = dict(zip(SIDES, (old_tree, new_tree), strict=True))
+            what = f"confirm {old[:10]} to {new[:10]}, couple {replicate + 1} of {effort.replicates}"
             couple = {side: trees[side] for side in order_of_round(SIDES, replicate)}
-            times[:, :, replicate] = _couple(couple, suspects, effort)
+            with machine(alone=True, what=what):
+                times[:, :, replicate] = _couple(couple, suspects, effort)
             advance()
     for name, seconds in zip(suspects, times.swapaxes(0, 1), strict=True):
         if not (np.isfinite(seconds) & (seconds > 0)).all():
@@ -48,7 +50,7 @@ def confirm(root: Path, old: str, new: str, suspects: list[str], effort: Effort,
 def _couple(trees: dict[str, Path], suspects: list[str], effort: Effort) -> screen.Array:
     """Seconds, (2 sides, suspects, pairs)."""
     times = np.empty((2, len(suspects), effort.pairs))
-    with machine(alone=True), ExitStack() as stack:
+    with ExitStack() as stack:
         workers = {side: stack.enter_context(worker(tree)) for side, tree in trees.items()}
         for index, name in enumerate(suspects):
             try:

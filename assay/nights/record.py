@@ -13,7 +13,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from assay.hotpaths import names
 from assay.locks import machine
 from assay.nights.canaries import CANARIES
 from assay.nights.process import HotPathError, Worker, WorkerDied, checkout_of, worker
+from assay.problems import known
 from assay.provenance import JUDGED, git, gpu_model, provenance, this_machine, why_no_commit
 from assay.record import write_atomically
 from assay.worker import STATE
@@ -39,16 +40,19 @@ class Effort:
     """How much is measured. The error rates of the alarm were simulated for these values; tests use less.
 
     processes: of a night. slice_s: time given to one hot path in one process, s. replicates: couples of processes
-    that confirm a suspect. pairs: of blocks, in each couple.
+    that confirm a suspect. pairs: of blocks, in each couple. only: hot paths or papers; all where there are none.
     """
 
     processes: int = 10
     slice_s: float = 0.25
     replicates: int = 20
     pairs: int = 30
+    only: tuple[str, ...] = ()
 
 
 FULL = Effort()
+QUICK = Effort(processes=3, slice_s=0.1, replicates=6, pairs=10)
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,11 @@ class Night:
     @property
     def commit(self) -> str:
         return self.provenance["commit"]
+
+    @property
+    def full(self) -> bool:
+        """Whether it has every hot path of its commit, measured as long as the alarm promises."""
+        return "effort" not in self.provenance
 
     @property
     def processes(self) -> int:
@@ -120,8 +129,12 @@ class _Origin(BaseModel):
     versions: dict[str, str]
 
 
-def find_night(root: Path, text: str, effort: Effort = FULL, advance: Callable[[], None] = lambda: None) -> Night:
-    """The night that a person means: a file, or a revision, which is measured unless this machine has a night of it."""
+def find_night(root: Path, text: str, effort: Effort = FULL, advance: Callable[[], None] = lambda: None,
+               tell: Tell = lambda text: None) -> Night:  # fmt: skip
+    """The night that a person means: a file, or a revision, which is measured unless this machine has a night of it.
+
+    tell: is told what is done, where that takes time.
+    """
     with suppress(OSError):  # a name that is too long for a file
         if Path(text).is_file():
             return load_night(Path(text))
@@ -131,10 +144,30 @@ def find_night(root: Path, text: str, effort: Effort = FULL, advance: Callable[[
             raise AssayError(f"{text}: no night's file, and the commit of {root} is {why_no_commit(root)}")
         raise AssayError(f"{text}: neither a night's file nor a revision of the repository {root}; "
                          "record one with `assay night --out FILE`, or name a commit, a branch or a tag")  # fmt: skip
-    path = night_path(root, commit)
+    whole, path = night_path(root, commit), night_path(root, commit, effort)
+    if whole.exists():
+        return load_night(whole)
     if not path.exists():
+        tell(f"{text}: no night of {commit[:10]} on this machine yet; {in_words(effort)}")
         save_night(record_night(root, commit, effort, advance), path)
     return load_night(path)
+
+
+def chosen(found: Iterable[str], only: Iterable[str]) -> list[str]:
+    """Those of the hot paths that are asked for, by name or by the paper's slug; all where nothing is.
+
+    Raises AssayError for a name that means none of them.
+    """
+    names, wanted = list(found), list(only)
+    slugs = sorted({name.partition(".")[0] for name in names})
+    known(wanted, [*slugs, *names], "hot path")
+    return [name for name in names if not wanted or name in wanted or name.partition(".")[0] in wanted]
+
+
+def in_words(effort: Effort) -> str:
+    """`timing its hot paths, each for 0.25 s in each of 10 processes`."""
+    what = ", ".join(effort.only) or "its hot paths"
+    return f"timing {what}, each for {effort.slice_s:g} s in each of {effort.processes} processes"
 
 
 def head(root: Path) -> str:
@@ -147,30 +180,37 @@ def head(root: Path) -> str:
     return commit
 
 
-def night_path(root: Path, commit: str) -> Path:
-    """Where the night of a commit on this machine is kept: another CPU, GPU or version is another night."""
+def night_path(root: Path, commit: str, effort: Effort = FULL) -> Path:
+    """Where the night of a commit on this machine is kept: another CPU, GPU, version or effort is another night."""
     here = this_machine(gpu_model())
-    identity = json.dumps([here.cpu, here.gpu, here.versions], sort_keys=True)
+    less = [] if effort == FULL else [asdict(effort)]
+    identity = json.dumps([here.cpu, here.gpu, here.versions, *less], sort_keys=True)
     return root / STATE / "nights" / f"{commit}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.json"
 
 
 def record_night(root: Path, commit: str, effort: Effort = FULL, advance: Callable[[], None] = lambda: None) -> Night:
-    """Measure the night of a commit. advance is called after each process."""
+    """Measure the night of a commit. advance is called after each process.
+
+    Raises AssayError where the commit has not the hot paths that are asked for, JobError where none can be timed.
+    """
     start = time.perf_counter()
     found: list[_Process] = []
     broken: dict[str, str] = {}
     with checkout_of(root, commit) as tree:
+        wanted = chosen(names(tree), effort.only)
         for index in range(effort.processes):
-            found.append(_one_process(tree, index, effort, broken))
+            with machine(alone=True, what=f"night {commit[:10]}, process {index + 1} of {effort.processes}"):
+                found.append(_one_process(tree, wanted, index, effort, broken))
             advance()
     timed = sorted(name for name in found[0].times if name not in broken and name not in CANARIES)
     if not timed:
         reasons = "".join(f"\n{name}: {reason}" for name, reason in broken.items()) or "; it has none"
         raise JobError(f"{commit}: no hot path could be timed{reasons}")
     counts, uncounted = _counts(found, timed)
+    less = {} if effort == FULL else {"effort": asdict(effort) | {"only": list(effort.only)}}
     where = provenance(root, threads=1, gpu=gpu_model(), duration_s=time.perf_counter() - start)
     return Night(
-        provenance=where | {"commit": commit, "dirty": False},
+        provenance=where | {"commit": commit, "dirty": False} | less,
         times={name: [process.times[name] for process in found] for name in timed},
         canaries={name: [process.times[name] for process in found] for name in CANARIES},
         counts=counts,
@@ -185,16 +225,16 @@ class _Process:
     uncounted: dict[str, str] = field(default_factory=dict)
 
 
-def _one_process(tree: Path, index: int, effort: Effort, broken: dict[str, str]) -> _Process:
+def _one_process(tree: Path, wanted: list[str], index: int, effort: Effort, broken: dict[str, str]) -> _Process:
     """Everything once, in an order of the process's own; after a hot path that ends it, the rest runs in another.
 
     What fails is noted in `broken`, and is not tried again.
     """
     found = _Process()
-    todo = [name for name in (*names(tree), *CANARIES) if name not in broken]
+    todo = [name for name in (*wanted, *CANARIES) if name not in broken]
     random.Random(index).shuffle(todo)
     while todo:
-        with machine(alone=True), worker(tree) as process:
+        with worker(tree) as process:
             alive = True
             while todo and alive:
                 alive = _measure(process, todo.pop(), effort, found, broken)

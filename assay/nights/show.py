@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from rich.table import Table
 from rich.text import Text
 
 from assay.nights.compare import Comparison, Line
+from assay.nights.history import FEWEST_NIGHTS, History
+from assay.nights.record import Effort
 from assay.nights.screen import Tested
-from assay.terminal import out
+from assay.terminal import err, out, say
 
 
 def print_comparison(found: Comparison) -> None:
@@ -37,6 +40,14 @@ def print_comparison(found: Comparison) -> None:
         _say(f"missing  {name}  {reason}")
 
 
+def print_screened(found: Comparison, effort: Effort) -> None:
+    """What is flagged, before it is confirmed, and how long that takes."""
+    say(err, f"{found.old[:10]} to {found.new[:10]}: {len(found.lines)} hot paths screened, these look slower:")
+    err.print(_table(found.flagged), width=max(100, err.width))
+    say(err, f"confirming: both commits side by side, {effort.replicates} couples of processes, in each "
+             f"{2 * effort.slice_s:g} s or more for each of these")  # fmt: skip
+
+
 def _summary(found: Comparison) -> str:
     parts = [f"{len(found.lines)} hot paths screened", f"{len(found.flagged)} flagged",
              f"{len(found.slower)} confirmed slower", f"{len(found.grown)} exact counts grew"]  # fmt: skip
@@ -61,6 +72,35 @@ def _confirmed(tested: Tested | None) -> tuple[str, str, Text]:
 
 def _ratio(change: float) -> str:
     return f"{math.expm1(change):+.1%}"
+
+
+def print_histories(found: Sequence[History]) -> None:
+    """Hot paths that changed, with each change; then how many did not."""
+    for machine in dict.fromkeys(history.machine for history in found):
+        here = [history for history in found if history.machine == machine]
+        first, last = (end([p.date for history in here for p in history.points]) for end in (min, max))
+        count = max(len(history.points) for history in here)
+        _say(f"{' and '.join(filter(None, machine))}: {len(here)} hot paths, {count} nights, {first} to {last}")
+        table = Table("hot path", "nights", "now", "from", "commit", "change", box=None)
+        for history in (history for history in here if history.changes):
+            now = time_text(history.points[-1].seconds)
+            for place, change in enumerate(history.changes):
+                head = ("", "", "") if place else (history.name, str(len(history.points)), now)
+                colour = "red" if change.change > 0 else "green"
+                table.add_row(*head, change.date, change.commit[:10], Text(_ratio(change.change), style=colour))
+        if table.row_count:
+            out.print(table, width=max(100, out.width))
+        short = sum(len(history.points) < FEWEST_NIGHTS for history in here)
+        still = sum(not history.changes for history in here) - short
+        _say(f"{still} without a change" + (f", {short} with fewer than {FEWEST_NIGHTS} nights" if short else ""))
+
+
+def time_text(seconds: float) -> str:
+    """`1.24 ms`."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"
 
 
 def _say(text: str) -> None:

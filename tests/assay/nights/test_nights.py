@@ -18,7 +18,7 @@ import assay
 from assay.errors import AssayError, JobError, RecordError
 from assay.nights.compare import Comparison, compare
 from assay.nights.process import checkout_of
-from assay.nights.record import Effort, Night, find_night, load_night, night_path, record_night, save_night
+from assay.nights.record import FULL, QUICK, Effort, Night, find_night, load_night, night_path, record_night, save_night
 from tests.checkout import Checkout
 
 Change = Callable[[Night], Night]
@@ -113,8 +113,15 @@ def nights(repository: Repository) -> dict[str, Night]:
 
 
 @pytest.fixture(scope="module")
-def worse(repository: Repository, nights: dict[str, Night]) -> Comparison:
-    return compare(repository.root, nights["first"], nights["worse"], LITTLE)
+def heard() -> list[str]:
+    """What the comparison that is `worse` has told, in order."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def worse(repository: Repository, nights: dict[str, Night], heard: list[str]) -> Comparison:
+    return compare(repository.root, nights["first"], nights["worse"], LITTLE, lambda: heard.append("couple"),
+                   lambda known: heard.append(" ".join(line.name for line in known.flagged)))  # fmt: skip
 
 
 def elsewhere(night: Night) -> Night:
@@ -136,6 +143,27 @@ def test_exactly_the_slower_hot_path_is_confirmed(worse: Comparison) -> None:
     assert line is worse.lines[0]
     assert worse.unconfirmed is None
     assert worse.regression
+
+
+def test_what_is_flagged_is_told_before_it_is_confirmed(worse: Comparison, heard: list[str]) -> None:
+    assert heard == [" ".join(line.name for line in worse.flagged), *["couple"] * LITTLE.replicates]
+
+
+def test_some_hot_paths_alone_are_a_night_of_their_own(repository: Repository) -> None:
+    effort, told = replace(LITTLE, only=("toy.twelve", "toy.raises")), list[str]()
+    night = find_night(repository.root, repository.worse, effort, tell=told.append)
+    assert list(night.times) == ["toy.twelve"]
+    assert list(night.missing) == ["toy.raises"]
+    assert told == [f"{repository.worse}: no night of {repository.worse[:10]} on this machine yet; timing toy.twelve, "
+                    "toy.raises, each for 0.06 s in each of 2 processes"]  # fmt: skip
+    assert not night.full
+    paths = {night_path(repository.root, repository.worse, e) for e in (effort, LITTLE, QUICK, FULL)}
+    assert len(paths) == 4
+    assert [path.exists() for path in paths].count(True) == 1
+    assert find_night(repository.root, repository.worse, effort, tell=told.append) == night
+    assert len(told) == 1
+    with pytest.raises(AssayError, match=r"no hot path 'toy\.twelv'; did you mean toy\.twelve"):
+        find_night(repository.root, repository.worse, replace(LITTLE, only=("toy.twelv",)))
 
 
 def test_an_exact_count_that_grew_is_a_regression(worse: Comparison) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from assay.errors import RecordError
+from assay.errors import AssayError, RecordError
 from assay.nights.compare import Comparison, compare
-from assay.nights.record import Night, load_night, save_night
+from assay.nights.record import Effort, Night, load_night, save_night
 from tests.checkout import Checkout
 
 PROCESSES = 10
@@ -102,6 +102,28 @@ def test_nights_whose_times_say_nothing_say_why(odd: Night, sentence: str) -> No
     found = compared(OLD, odd)
     assert sentence in (found.untimed or "")
     assert (found.lines, found.everything) == ([], None)
+
+
+def test_only_what_is_asked_for_is_judged_as_among_all() -> None:
+    new = with_times(NEW, "toy.c", lambda times: [math.nan, *times[1:]])
+    old, new = (replace(n, counts={"toy.a": {"peak_bytes": b}}) for n, b in ((OLD, 8), (new, 9)))
+    whole, found = compared(old, new), compare(Path("nowhere"), old, new, Effort(only=("toy.b", "toy.d")))
+    assert [line.name for line in found.lines] == ["toy.b", "toy.d"]
+    assert [line for line in whole.lines if line.name in ("toy.b", "toy.d")] == found.lines
+    assert (found.counts, found.unusable, found.everything) == ([], {}, None)
+    assert (len(whole.counts), list(whole.unusable)) == (1, ["toy.c"])
+    assert len(compare(Path("nowhere"), old, new, Effort(only=("toy",))).lines) == 11
+    with pytest.raises(AssayError, match=r"no hot path 'toy\.z'; did you mean toy\."):
+        compare(Path("nowhere"), old, new, Effort(only=("toy.z",)))
+
+
+def test_a_few_hot_paths_that_are_asked_for_are_screened_beside_the_canaries() -> None:
+    few = [replace(n, times={name: n.times[name] for name in ("toy.a", "toy.b")}) for n in (OLD, NEW)]
+    found = compare(Path("nowhere"), *few, Effort(only=("toy.a", "toy.b")))
+    assert found.untimed is None
+    assert [line.name for line in found.lines] == ["toy.b", "toy.a"]
+    assert [line.name for line in found.flagged] == ["toy.b"]
+    assert "2 usable hot paths in common" in (compared(*few).untimed or "")
 
 
 def test_what_only_one_night_has_is_named_and_the_slowest_is_first() -> None:
