@@ -81,7 +81,8 @@ def compare(root: Path, old: Night, new: Night, effort: Effort = FULL, advance: 
     Nothing is timed here unless something is flagged; `screened` is given what is known before that, and advance is
     called after each of the couples that confirm. Raises AssayError where neither night has what `effort` asks for.
     """
-    wanted = chosen(sorted(old.times.keys() | new.times.keys()), effort.only)
+    every = {name for night in (old, new) for part in (night.times, night.counts) for name in part}
+    wanted = chosen(sorted(every), effort.only)
     odd = _unusable(old, new)
     common = sorted((old.times.keys() & new.times.keys()) - odd.keys())
     canaries = sorted((old.canaries.keys() & new.canaries.keys()) - odd.keys())

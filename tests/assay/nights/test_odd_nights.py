@@ -142,6 +142,12 @@ def test_a_count_that_shrank_is_named_and_none_that_grew() -> None:
     assert compared(new, old).grown == [("toy.a", "peak_bytes", 4, 8)]
 
 
+def test_a_count_of_a_hot_path_without_times_is_compared() -> None:
+    old, new = (replace(n, times={}, counts={"toy.a": {"peak_bytes": b}}) for n, b in ((OLD, 8), (NEW, 9)))
+    assert compared(old, new).regression is False  # of one commit
+    assert compared(old, replace(new, provenance=new.provenance | {"commit": "b"})).regression
+
+
 def test_nights_of_different_lengths_are_compared() -> None:
     shorter = replace(NEW, times={k: v[:6] for k, v in NEW.times.items()},
                       canaries={k: v[:6] for k, v in NEW.canaries.items()})  # fmt: skip
