@@ -13,7 +13,7 @@ from assay.record import write_atomically
 
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
 GRAMMAR = {"log", "value", "rank", "method"}  # of expressions, slopes and figures
-TAKEN = {"shared", "baselines", "experiments", "hotpaths", "constant", "tensor", "run", "callable"}
+TAKEN = {"shared", "baselines", "contenders", "experiments", "hotpaths", "constant", "tensor", "run", "callable"}
 
 CARD = """\
 title: "$name: the paper's title"
@@ -49,6 +49,7 @@ Eq. 1: y = w x + b
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -66,6 +67,47 @@ class $name(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.line(x[:, None])[:, 0]
+
+
+def main() -> None:
+    """Train on noisy points of a line, and print what has been learned."""
+    torch.manual_seed(0)
+    x = torch.linspace(-1, 1, 64)
+    y, model = 2 * x + 0.1 * torch.randn(64), $name()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    for step in range(1, 101):
+        loss = (model(x) - y).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 50 == 0:
+            print(f"step {step}  mean squared error {loss:.4f}  slope {model.line.weight.item():.3f}, wanted 2")
+'''
+
+INIT = '''\
+"""$name: the names that a user imports.
+
+Predictions for your own points:
+
+    import torch
+    from methods.$slug import $name
+
+    x = torch.rand(5)
+    model = $name()
+    y = model(x)  # (5,)
+"""
+
+from methods.$slug.$slug import $name
+
+__all__ = ["$name"]
+'''
+
+MAIN = '''\
+"""`python -m methods.$slug`"""
+
+from methods.$slug.$slug import main
+
+main()
 '''
 
 BASELINES = '''\
@@ -88,42 +130,77 @@ class Constant(nn.Module):
         return self.level.expand_as(x)
 '''
 
+CONTENDERS = '''\
+"""Who is compared: what builds each, its recipe, and what a search may change of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from assay.contenders import Contender
+from methods.$slug.baselines import Constant
+from methods.$slug.$slug import $name
+
+Points = tuple[Tensor, Tensor]
+"""x and y, (N,) each."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Adam on all points."""
+
+    steps: int = 100
+    lr: float = 0.1
+
+
+CONTENDERS = {
+    "$slug": Contender(lambda points, recipe: $name(), Recipe()),
+    "constant": Contender(lambda points, recipe: Constant(), Recipe()),
+}
+
+
+def train(name: str, points: Points, recipe: Recipe) -> tuple[nn.Module, float]:
+    """Build a contender and train it; returns it and its mean squared error."""
+    model = CONTENDERS[name].build(points, recipe)
+    (x, y), optimizer = points, torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    for _ in range(recipe.steps):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+    return model, loss.item()
+
+
+def example(seed: int = 0, noise: float = 0.1) -> Points:
+    """64 noisy points on a line."""
+    x = torch.linspace(-1, 1, 64)
+    return x, 2 * x + noise * torch.randn(64, generator=torch.Generator().manual_seed(seed))
+'''
+
 EXPERIMENTS = '''\
 """The experiments of $name."""
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from dataclasses import replace
 
+from assay.contenders import spent
 from assay.experiment import Run, experiment
-from methods.$slug.baselines import Constant
-from methods.$slug.$slug import $name
-
-CONTENDERS: dict[str, type[nn.Module]] = {"$slug": $name, "constant": Constant}
-
-
-def train(model: nn.Module, x: torch.Tensor, y: torch.Tensor, steps: int) -> float:
-    """Mean squared error after training on all points. x, y: (N,)."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss = nn.functional.mse_loss(model(x), y)
-        loss.backward()
-        optimizer.step()
-    return loss.item()
+from methods.$slug.contenders import CONTENDERS, example, train
 
 
 @experiment(quick=dict(replicates=3, datasets=[], noises=[0.1, 0.3], steps=100))
 def fit(run: Run, noises: list[float], steps: int) -> None:
-    """Both methods on the same points; a replicate is new data."""
-    generator = torch.Generator().manual_seed(run.seed)
-    x = torch.linspace(-1, 1, 64)
+    """All methods on the same points; a replicate is new data."""
     for noise in noises:
-        y = 2 * x + noise * torch.randn(64, generator=generator)
-        for name, build in CONTENDERS.items():
+        points = example(run.seed, noise)
+        for name, contender in CONTENDERS.items():
             with run.method(name, noise=noise) as m:
-                m["mse"] = train(build(), x, y, steps)
+                model, m["mse"] = train(name, points, replace(contender.recipe, steps=steps))
+                spent(m, model, steps=steps)
 '''
 
 HOTPATHS = '''\
@@ -190,10 +267,11 @@ def create(root: Path, slug: str) -> list[Path]:
     begun = {} if methods.exists() else {methods: '"""The papers of this project, a folder each."""\n'}
     texts = begun | {
         folder / "paper.yaml": CARD,
-        folder / "__init__.py": f'"""{name}: the names that a user imports."""\n\n'
-        f'from methods.{slug}.{slug} import {name}\n\n__all__ = ["{name}"]\n',
+        folder / "__init__.py": INIT,
+        folder / "__main__.py": MAIN,
         folder / f"{slug}.py": METHOD,
         folder / "baselines.py": BASELINES,
+        folder / "contenders.py": CONTENDERS,
         folder / "experiments.py": EXPERIMENTS,
         folder / "hotpaths.py": HOTPATHS,
         root / "tests" / "methods" / slug / f"test_{slug}.py": TEST,

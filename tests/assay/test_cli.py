@@ -164,7 +164,6 @@ def test_a_new_paper_passes_its_own_tests_and_runs(checkout: Checkout) -> None:
 
 
 def test_tuning_gives_every_method_the_same_trials(checkout: Checkout) -> None:
-    card = CARD + "search: {good: {lr: [0.1, 1.0], width: [1, 2]}, bad: {lr: [0.1, 1.0, 10.0]}}\n"
     checkout.paper("toy", """
 def validation_score(method, hyperparameters, seed):
     with Path(__file__).with_name("log").open("a") as file:
@@ -175,7 +174,14 @@ def validation_score(method, hyperparameters, seed):
 def toy(run):
     with run.method("good") as m:
         m["lr"] = run.tuned("good")["lr"]
-""", card)  # fmt: skip
+""")  # fmt: skip
+    (checkout.root / "methods/toy/contenders.py").write_text("""
+from assay.contenders import Contender
+CONTENDERS = {
+    "good": Contender(dict, space=dict(lr=[0.1, 1.0], width=[1, 2])),
+    "bad": Contender(dict, space=dict(lr=[0.1, 1.0, 10.0])),
+}
+""")
     done = checkout.assay("tune", "toy", "--trials", "3")
     assert done.returncode == 0, done.stderr
     log = [line.split(" ", 2) for line in (checkout.root / "methods/toy/log").read_text().splitlines()]
