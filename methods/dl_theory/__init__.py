@@ -1,4 +1,15 @@
-"""The Principles of Deep Learning Theory (Roberts, Yaida, Hanin; Cambridge University Press 2022)."""
+"""The Principles of Deep Learning Theory (Roberts, Yaida, Hanin; Cambridge University Press 2022).
+
+The critical initialisation of your own net, and what signals do in it:
+
+    import torch
+    from methods.dl_theory import critical_init_, critical_point
+
+    layers = [torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1)]
+    net = critical_init_(torch.nn.Sequential(*layers), "tanh")
+    y = net(torch.rand(5, 8))  # (5, 1)
+    variance_of_weights = critical_point("tanh").C_W  # times 1 / width
+"""
 
 from methods.dl_theory.activations import ACTIVATIONS, Activation, activation_of, leaky_relu
 from methods.dl_theory.closed_forms import linear_metric_moment, metric_variance, rectifier_log_variance, vertex_slope

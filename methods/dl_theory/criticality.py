@@ -191,3 +191,26 @@ def parameter_groups(module: nn.Module, activation: str | nn.Module | Activation
     grouped = {id(p) for group in groups for p in group["params"]}
     others = [p for p in module.parameters() if id(p) not in grouped]
     return [*groups, {"params": others, "lr": lr}] if others else groups
+
+
+def main() -> None:
+    """Critical points of some activations, and thirty layers that train where PyTorch's initialisation does not."""
+    for name in ("relu", "tanh", "gelu"):
+        point = critical_point(name)
+        print(f"{name:5}  C_b {point.C_b:.3f}  C_W {point.C_W:.3f}  {point.universality}")
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    y = (x[:, :1] > 0).float()
+    for init in ("PyTorch's", "critical"):
+        torch.manual_seed(0)
+        layers = [part for width in (8, *[32] * 29) for part in (nn.Linear(width, 32), nn.Tanh())]
+        net = nn.Sequential(*layers, nn.Linear(32, 1))
+        if init == "critical":
+            critical_init_(net, "tanh")
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.02)
+        for step in range(1, 121):
+            loss = (net(x) - y).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if step % 60 == 0:
+                print(f"30 layers of tanh, {init} initialisation  step {step:3}  loss {loss:.4f}")

@@ -39,11 +39,8 @@ from assay.card import load_card
 from assay.experiment import Experiment, seed_everything
 from tests.methods.blindness import experiments
 
-PAPERS = sorted(
-    path.parent.name
-    for path in (assay.ROOT / "methods").glob("*/paper.yaml")
-    if path.with_name("contenders.py").exists()
-)
+EVERY = sorted(path.parent.name for path in (assay.ROOT / "methods").glob("*/paper.yaml"))
+PAPERS = [slug for slug in EVERY if (assay.ROOT / "methods" / slug / "contenders.py").exists()]
 LENGTHS = ("epochs", "steps", "rounds", "pairs", "trials", "patience", "repeats", "warmup")
 SMALLEST = 2
 
@@ -54,7 +51,6 @@ class Paper:
     def __init__(self, slug: str) -> None:
         found = importlib.util.find_spec(f"tests.methods.{slug}.small")
         support: Any = importlib.import_module(f"tests.methods.{slug}.small") if found else SimpleNamespace()
-        self.slug = slug
         self.untrained: Mapping[str, dict[str, Any]] = getattr(support, "UNTRAINED", {})
         self.without: Mapping[str, str] = getattr(support, "WITHOUT", {})
         self.elsewhere = getattr(support, "ELSEWHERE", ())
@@ -72,7 +68,7 @@ class Paper:
         self.fixed: Mapping[str, str] = getattr(support, "FIXED", {})
         self.free = getattr(support, "FREE", ())
         self._support = support
-        self.contenders = importlib.import_module(f"methods.{slug}.contenders")
+        self.slug = slug
 
     @staticmethod
     def card_path(slug: str) -> Path:
@@ -85,7 +81,8 @@ class Paper:
     def fitted(self, name: str, recipe: Any, seed: int = 0) -> list[float]:
         """All numbers of what training gives."""
         seed_everything(seed)
-        train, example = self.contenders.train, self.contenders.example()
+        contenders = importlib.import_module(f"methods.{self.slug}.contenders")
+        train, example = contenders.train, contenders.example()
         own = {"seed": seed} if "seed" in inspect.signature(train).parameters else {}
         return numbers_of(train(name, example, recipe, **own))
 

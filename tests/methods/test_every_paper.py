@@ -20,12 +20,14 @@ from assay.card import load_card
 from tests.methods.blindness import assert_blind, experiments, rows_of, run_small
 from tests.methods.claims import assert_claims_find_rows
 from tests.methods.docstring import calls_of, run_lines
-from tests.methods.paper import PAPERS, Paper, numbers_of
+from tests.methods.paper import EVERY, PAPERS, Paper, numbers_of
 from tests.methods.unusual import assert_takes_or_refuses
 
-pytestmark = pytest.mark.parametrize("slug", PAPERS)
+with_contenders = pytest.mark.parametrize("slug", PAPERS)
+every = pytest.mark.parametrize("slug", EVERY)
 
 
+@with_contenders
 def test_every_experiment_is_blind_seeded_fair_and_gives_every_claim_its_rows(slug: str) -> None:
     paper = Paper(slug)
     with paper.made_small():
@@ -68,6 +70,7 @@ def assert_equal_budgets(slug: str, experiment: str, rows: list[Any]) -> None:
             )
 
 
+@with_contenders
 def test_every_contender_is_a_method_of_the_card(slug: str) -> None:
     contenders = importlib.import_module(f"methods.{slug}.contenders").CONTENDERS
     unknown = set(contenders) - set(load_card(Paper.card_path(slug)).methods)
@@ -79,6 +82,7 @@ def test_every_contender_is_a_method_of_the_card(slug: str) -> None:
             assert not missing, f"{slug} {name}: searches {', '.join(missing)}, which its recipe does not have"
 
 
+@with_contenders
 def test_every_field_of_a_recipe_changes_the_fit_and_so_does_the_seed(slug: str) -> None:
     paper = Paper(slug)
     for name, recipe in paper.recipes().items():
@@ -105,6 +109,7 @@ def _others(value: Any, kind: Any) -> list[Any]:
     return [option for option in typing.get_args(kind) if isinstance(option, str) and option != value]
 
 
+@every
 def test_the_lines_at_the_top_of_the_docstring_run_and_give_finite_numbers(slug: str) -> None:
     names = {k: v for k, v in run_lines(slug).items() if not k.startswith("__")}
     found = numbers_of([value for value in names.values() if isinstance(value, torch.Tensor | float | tuple | list)])
@@ -112,6 +117,7 @@ def test_the_lines_at_the_top_of_the_docstring_run_and_give_finite_numbers(slug:
     assert all(math.isfinite(value) for value in found)
 
 
+@every
 def test_what_these_lines_call_takes_or_refuses_unusual_inputs(slug: str) -> None:
     called = list(calls_of(slug))
     assert called, f"methods.{slug}: its docstring's lines call nothing that it exports"
@@ -120,6 +126,7 @@ def test_what_these_lines_call_takes_or_refuses_unusual_inputs(slug: str) -> Non
             assert_takes_or_refuses(call, free=Paper(slug).free, **good)
 
 
+@every
 def test_python_m_prints_what_it_has_learned(slug: str, capsys: pytest.CaptureFixture[str]) -> None:
     main = importlib.import_module(f"methods.{slug}.__main__").main  # importing it runs it
     assert callable(main)

@@ -1,0 +1,5 @@
+"""`python -m methods.ddo`"""
+
+from methods.ddo.ddo import main
+
+main()

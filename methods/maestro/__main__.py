@@ -1,0 +1,5 @@
+"""`python -m methods.maestro`"""
+
+from methods.maestro.maestro import main
+
+main()
