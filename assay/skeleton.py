@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import keyword
 from importlib.util import find_spec
 from pathlib import Path
@@ -59,6 +60,9 @@ class $name(nn.Module):
     Shapes:
         x: (N,), no unit.
         returns: (N,), in the unit of y.
+
+    Raises:
+        ValueError: x of another shape.
     """
 
     def __init__(self) -> None:
@@ -66,48 +70,27 @@ class $name(nn.Module):
         self.line = nn.Linear(1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.line(x[:, None])[:, 0]
+        if x.dim() != 1 or not len(x):
+            raise ValueError(f"x has shape {tuple(x.shape)}; it is (N,), N at least 1")
+        if not x.dtype.is_floating_point or not x.isfinite().all():
+            raise ValueError("x holds something else than finite floating-point numbers")
+        return self.line(x[:, None].to(self.line.weight.dtype))[:, 0]
 
 
 def main() -> None:
-    """Train on noisy points of a line, and print what has been learned."""
+    """Fit a noisy line and print how it goes."""
     torch.manual_seed(0)
     x = torch.linspace(-1, 1, 64)
-    y, model = 2 * x + 0.1 * torch.randn(64), $name()
+    y = 2 * x + 0.1 * torch.randn(64)
+    model = $name()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     for step in range(1, 101):
-        loss = (model(x) - y).square().mean()
+        loss = nn.functional.mse_loss(model(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % 50 == 0:
-            print(f"step {step}  mean squared error {loss:.4f}  slope {model.line.weight.item():.3f}, wanted 2")
-'''
-
-INIT = '''\
-"""$name: the names that a user imports.
-
-Predictions for your own points:
-
-    import torch
-    from methods.$slug import $name
-
-    x = torch.rand(5)
-    model = $name()
-    y = model(x)  # (5,)
-"""
-
-from methods.$slug.$slug import $name
-
-__all__ = ["$name"]
-'''
-
-MAIN = '''\
-"""`python -m methods.$slug`"""
-
-from methods.$slug.$slug import main
-
-main()
+        if step % 25 == 0:
+            print(f"step {step:3}  squared error {loss:.4f}  slope {model.line.weight.item():.3f} (true: 2)")
 '''
 
 BASELINES = '''\
@@ -131,11 +114,12 @@ class Constant(nn.Module):
 '''
 
 CONTENDERS = '''\
-"""Who is compared: what builds each, its recipe, and what a search may change of it."""
+"""The contenders of $name's experiments: who is compared, by which recipe, on which task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,40 +128,52 @@ from assay.contenders import Contender
 from methods.$slug.baselines import Constant
 from methods.$slug.$slug import $name
 
-Points = tuple[Tensor, Tensor]
-"""x and y, (N,) each."""
-
 
 @dataclass(frozen=True)
 class Recipe:
-    """Adam on all points."""
+    """How a contender is trained: Adam's rate, and steps on all points at once."""
 
-    steps: int = 100
     lr: float = 0.1
+    steps: int = 100
 
 
 CONTENDERS = {
-    "$slug": Contender(lambda points, recipe: $name(), Recipe()),
-    "constant": Contender(lambda points, recipe: Constant(), Recipe()),
+    "$slug": Contender(lambda task, recipe: $name(), Recipe()),
+    "constant": Contender(lambda task, recipe: Constant(), Recipe()),
 }
 
 
-def train(name: str, points: Points, recipe: Recipe) -> tuple[nn.Module, float]:
-    """Build a contender and train it; returns it and its mean squared error."""
-    model = CONTENDERS[name].build(points, recipe)
-    (x, y), optimizer = points, torch.optim.Adam(model.parameters(), lr=recipe.lr)
+class Task(NamedTuple):
+    """Points of a line, of which those to test are seen by no training. Shapes: (64,) to train, (64,) to test."""
+
+    x: Tensor
+    y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+
+
+def make_task(noise: float, seed: int) -> Task:
+    """y = 2 x + noise."""
+    generator = torch.Generator().manual_seed(seed)
+    x, test_x = torch.linspace(-1, 1, 64), torch.linspace(-0.99, 0.99, 64)
+    y, test_y = (2 * at + noise * torch.randn(64, generator=generator) for at in (x, test_x))
+    return Task(x, y, test_x, test_y)
+
+
+def example() -> Task:
+    return make_task(0.1, 0)
+
+
+def train(name: str, task: Task, recipe: Recipe) -> nn.Module:
+    """A contender, trained."""
+    model: nn.Module = CONTENDERS[name].build(task, recipe)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     for _ in range(recipe.steps):
+        loss = nn.functional.mse_loss(model(task.x), task.y)
         optimizer.zero_grad()
-        loss = nn.functional.mse_loss(model(x), y)
         loss.backward()
         optimizer.step()
-    return model, loss.item()
-
-
-def example(seed: int = 0, noise: float = 0.1) -> Points:
-    """64 noisy points on a line."""
-    x = torch.linspace(-1, 1, 64)
-    return x, 2 * x + noise * torch.randn(64, generator=torch.Generator().manual_seed(seed))
+    return model
 '''
 
 EXPERIMENTS = '''\
@@ -185,23 +181,44 @@ EXPERIMENTS = '''\
 
 from __future__ import annotations
 
-from dataclasses import replace
+import torch
 
 from assay.contenders import spent
 from assay.experiment import Run, experiment
-from methods.$slug.contenders import CONTENDERS, example, train
+from methods.$slug.contenders import CONTENDERS, make_task, train
 
 
-@experiment(quick=dict(replicates=3, datasets=[], noises=[0.1, 0.3], steps=100))
-def fit(run: Run, noises: list[float], steps: int) -> None:
-    """All methods on the same points; a replicate is new data."""
+@experiment(quick=dict(replicates=3, datasets=[], noises=[0.1, 0.3]))
+def fit(run: Run, noises: list[float]) -> None:
+    """All contenders on the same points; a replicate is new data."""
     for noise in noises:
-        points = example(run.seed, noise)
+        task = make_task(noise, run.seed)
         for name, contender in CONTENDERS.items():
             with run.method(name, noise=noise) as m:
-                model, m["mse"] = train(name, points, replace(contender.recipe, steps=steps))
-                spent(m, model, steps=steps)
+                model = train(name, task, contender.recipe)
+                with torch.no_grad():
+                    m["mse"] = (model(task.test_x) - task.test_y).square().mean()
+                spent(m, model, steps=contender.recipe.steps)
 '''
+
+MAIN = '''\
+"""`python -m methods.$slug`"""
+
+from methods.$slug.$slug import main
+
+main()
+'''
+
+NOTES = """\
+# Notes on $name
+
+What was looked at before a bar was fixed, what was changed after a run and why. Dates are those on which it was written
+down.
+
+## $date
+
+* Begun; the bar was fixed before any run.
+"""
 
 HOTPATHS = '''\
 """What is tracked over commits: one set-up and one call each."""
@@ -235,6 +252,57 @@ def test_prediction_is_linear_in_x() -> None:
     model, x = $name(), torch.tensor([0.0, 1.0, 2.0])
     y = model(x)
     torch.testing.assert_close(y[2] - y[1], y[1] - y[0])
+'''
+
+
+SMALL = '''\
+"""The experiments of $name made small, for the tests that all papers share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from methods.$slug import experiments
+from methods.$slug.contenders import Recipe, Task
+
+SMALL = {"fit": dict(noises=[0.1])}
+TEST_METRICS = {"mse"}
+RECIPES = {"$slug": Recipe(steps=5)}
+
+
+@contextmanager
+def test_data_permuted() -> Iterator[None]:
+    """What is tested is shifted, before anything sees it."""
+    make_task = experiments.make_task
+
+    def permuted(noise: float, seed: int) -> Task:
+        task = make_task(noise, seed)
+        return task._replace(test_y=task.test_y.roll(1))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "make_task", permuted)
+        yield
+'''
+
+INIT = '''\
+"""The paper's title (authors; venue): $name.
+
+At points of your own:
+
+    import torch
+    from methods.$slug import $name
+
+    x = torch.linspace(-1, 1, 5)
+    model = $name()
+    y = model(x)  # (5,)
+"""
+
+from methods.$slug.$slug import $name
+
+__all__ = ["$name"]
 '''
 
 
@@ -274,8 +342,10 @@ def create(root: Path, slug: str) -> list[Path]:
         folder / "contenders.py": CONTENDERS,
         folder / "experiments.py": EXPERIMENTS,
         folder / "hotpaths.py": HOTPATHS,
+        folder / "NOTES.md": NOTES,
+        root / "tests" / "methods" / slug / "small.py": SMALL,
         root / "tests" / "methods" / slug / f"test_{slug}.py": TEST,
     }
     for path, text in texts.items():
-        write_atomically(path, Template(text).substitute(slug=slug, name=name))
+        write_atomically(path, Template(text).substitute(slug=slug, name=name, date=datetime.date.today()))
     return list(texts)

@@ -69,6 +69,9 @@ def test_an_empty_folder_becomes_a_project_that_is_run_judged_and_reported(insta
     tested = python(installed, mine, ["-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/methods/mypaper"])
     assert "1 passed" in tested.stdout, tested.stdout + tested.stderr
 
+    trained = python(installed, mine, ["-m", "methods.mypaper"])
+    assert len(trained.stdout.splitlines()) == 4, trained.stderr
+
     foreign, place = python(installed, mine, ["-c", FOREIGN, str(assay.ROOT)]).stdout.splitlines()
     assert (foreign, place) == ("[]", f"{mine.resolve()} {installed.resolve()} None")
 

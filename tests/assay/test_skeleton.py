@@ -20,7 +20,7 @@ from assay.skeleton import create
         ("torch", "imported already"), ("numpy", "imported already"), ("datasets", "imported already"),
         ("assay", "imported already"), ("json", "imported already"),
         ("shared", "of this name"), ("experiments", "of this name"), ("constant", "of this name"),
-        ("run", "of this name"),
+        ("run", "of this name"), ("contenders", "of this name"),
         ("Ring", "is no slug"), ("1ring", "is no slug"), ("ring-memory", "is no slug"), ("", "is no slug"),
         ("../ring", "is no slug"), ("r\n", "is no slug"),
     ],
