@@ -49,6 +49,7 @@ def assay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     for module in (cli, judging, problems, running):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     paper(tmp_path, "ok")
+    (tmp_path / "methods" / "__init__.py").touch()  # the mark of a project
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["assay", *arguments])
