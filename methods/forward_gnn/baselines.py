@@ -29,9 +29,10 @@ from torch_geometric.nn import GAT, GraphSAGE
 
 from methods.forward_gnn.forward_gnn import link_with_virtual_nodes
 from methods.forward_gnn.layers import HEADS, Block, Conv, Features, ForwardLayer, Operator, sparse_or_dense, stack_rows
-from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train, update
+from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train
 from methods.shared.gcn import GCN
 from methods.shared.graph import node_ids, propagation
+from methods.shared.training import update
 
 THETA = 2.0
 Graph = tuple[Features, Operator]  # features (n, F) and what the convolution reads of the arcs

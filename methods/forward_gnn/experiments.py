@@ -26,10 +26,11 @@ from methods.forward_gnn.contenders import CONTENDERS, Recipe, steps_of, train
 from methods.forward_gnn.forward_gnn import ForwardGNN, class_logits, local_loss, single_forward_step
 from methods.forward_gnn.layers import Conv
 from methods.forward_gnn.link_prediction import LinkForwardGNN, fit_backprop_links, link_logits, redraw_negatives
-from methods.forward_gnn.training import FOLDS, PAPER, Protocol, Training, accuracy, published_split, update
+from methods.forward_gnn.training import FOLDS, PAPER, Protocol, Training, accuracy, published_split
 from methods.shared.accounting import reached_parameters, training_bytes
 from methods.shared.graph import load_graph
 from methods.shared.metrics import roc_auc
+from methods.shared.training import update
 
 WIDTH = 128
 EDGE_SPLIT_SEED, EDGE_VAL, EDGE_TEST = 101, 0.16, 0.2

@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from methods.forward_gnn.layers import Block, Conv, ForwardLayer, Operator, features_of, stack_rows
-from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train, update
+from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train
 from methods.shared.checks import check_sizes
 from methods.shared.graph import checked_edge_index, load_graph, node_ids
 from methods.shared.metrics import require_finite
+from methods.shared.training import update
 
 
 class ForwardGNN(nn.Module):

@@ -20,10 +20,11 @@ from torch_geometric.data import Data
 
 from methods.forward_gnn.baselines import network_inputs
 from methods.forward_gnn.layers import Block, Conv, ForwardLayer, Operator, features_of
-from methods.forward_gnn.training import PAPER, Protocol, Training, train, update
+from methods.forward_gnn.training import PAPER, Protocol, Training, train
 from methods.shared.checks import check_sizes
 from methods.shared.graph import checked_edge_index
 from methods.shared.metrics import roc_auc
+from methods.shared.training import update
 
 
 class LinkForwardGNN(nn.Module):

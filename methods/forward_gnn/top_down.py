@@ -23,7 +23,8 @@ from torch_geometric.data import Data
 
 from methods.forward_gnn.forward_gnn import AugmentedGraph, ForwardGNN, class_logits
 from methods.forward_gnn.layers import Block, Conv, ForwardLayer, at, unit_rows
-from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train, update
+from methods.forward_gnn.training import PAPER, Protocol, Training, accuracy, train
+from methods.shared.training import update
 
 TEST_STEPS, FIRST_COUNTED_STEP = 10, 2
 MAX_GRADIENT_NORM = 1.0

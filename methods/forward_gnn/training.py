@@ -55,16 +55,6 @@ def train(module: nn.Module, step: Callable[[], Tensor], validate: Callable[[], 
     )
 
 
-def update(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> Tensor:
-    """One step, with gradients clipped to `max_norm`; they do not outlive it."""
-    loss.backward()
-    if max_norm is not None:
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return loss.detach()
-
-
 def accuracy(scores: Tensor, y: Tensor) -> float:
     """Share of rows (n, C) whose largest score is at the class y (n,); NaN if a score is not finite."""
     if not bool(scores.isfinite().all()):

@@ -13,8 +13,9 @@ from datasets.temporal import EventStream
 from methods.pres.baselines import MemoryModel, Step
 from methods.shared.checks import check_numbers, check_sizes
 from methods.shared.metrics import average_precision, roc_auc
-from methods.shared.temporal import Batch, NeighborIndex, batches, select, to_device
-from methods.shared.training import train
+from methods.shared.tasks import cut_by_time
+from methods.shared.temporal import Batch, NeighborIndex, batches, select
+from methods.shared.training import mean_loss, require_finite_loss, require_finite_scores, train, update
 
 EVALUATION_BATCH = 200  # whatever the training batch, so that accuracies can be compared
 VALIDATION_SEED, TEST_SEED, INDUCTIVE_SEED = 0, 2, 3
@@ -53,25 +54,15 @@ def make_task(stream: EventStream, device: torch.device | str = "cpu", split_see
     Raises:
         ValueError: a part has no event.
     """
-    if len(stream) == 0:
-        raise ValueError("make_task: the stream has no events")
-    stream = EventStream(
-        stream.src, stream.dst, stream.t - stream.t[0], stream.edge_features, stream.num_nodes, stream.num_src
-    )
-    split = stream.split(0.70, 0.85, new_share=0.10, seed=split_seed)
-    stream, device = to_device(stream, torch.device(device)), torch.device(device)
+    stream, split, first_val, first_test = cut_by_time(stream, device, new_share=0.10, seed=split_seed)
     train = select(stream, split.train.to(device))
-    for part in ("train", "val", "test"):
-        if not bool(getattr(split, part).any()):
-            raise ValueError(f"make_task: of {len(stream)} events none falls into the part {part!r}; give more events")
     span = float(train.t[-1] - train.t[0])
-    first_test = int(split.test.nonzero()[0])
     return Task(
         full=stream,
         full_index=NeighborIndex(stream),
         train=train,
         train_index=NeighborIndex(train),
-        first_val=int(split.val.nonzero()[0]),
+        first_val=first_val,
         first_test=first_test,
         inductive=select(stream, split.inductive_test.to(device)),
         destinations=train.dst.unique(),
@@ -117,14 +108,8 @@ def train_batch(
     step = model.score(batch, negatives, index)
     model.commit(batch, step, index)
     loss = link_loss(step) + model.penalty(step)
-    if not torch.isfinite(loss):
-        raise FloatingPointError(
-            f"{type(model).__name__}: the loss is {loss.item()} in the batch that starts at t = {float(batch.t[0])}; "
-            "lower the learning rate, or check the unit of time"
-        )
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    require_finite_loss(type(model).__name__, loss, f" in the batch that starts at t = {float(batch.t[0])}")
+    update(optimizer, loss)
     if model.correction is not None:
         model.correction.finish_batch(model)
     return loss.detach()
@@ -136,11 +121,10 @@ def train_epoch(
     """One pass over the training events from an empty memory; the mean loss of its batches."""
     model.train()
     model.reset()
-    total, count = torch.zeros((), device=task.train.t.device), 0
-    for batch in batches(task.train, batch_size):
-        negatives = draw(task.destinations, (1, len(batch)), generator)
-        total, count = total + train_batch(model, optimizer, batch, negatives, task.train_index), count + 1
-    return float(total) / count
+    return mean_loss(
+        train_batch(model, optimizer, batch, draw(task.destinations, (1, len(batch)), generator), task.train_index)
+        for batch in batches(task.train, batch_size)
+    )
 
 
 def replay(model: MemoryModel, task: Task, batch_size: int) -> None:
@@ -223,7 +207,7 @@ def evaluate(
         one `Scores` per kind.
 
     Raises:
-        FloatingPointError: a score is not finite, so that a model that has diverged is neither selected nor reported.
+        FloatingPointError: a score is not finite.
     """
     model.eval()
     logits: list[Tensor] = []
@@ -233,12 +217,7 @@ def evaluate(
         logits.append(step.logits)
     if not logits:
         return []
-    bad = sum(int((~torch.isfinite(x)).sum()) for x in logits)
-    if bad:
-        raise FloatingPointError(
-            f"{type(model).__name__}: {bad} of {sum(x.numel() for x in logits)} scores of the evaluation are NaN or "
-            "infinite; lower the learning rate, or check the unit of time"
-        )
+    require_finite_scores(type(model).__name__, logits)
     return [_scores([x[0] for x in logits], [x[kind] for x in logits]) for kind in range(1, logits[0].shape[0])]
 
 

@@ -15,7 +15,8 @@ import datasets
 from assay.errors import DataError
 from datasets.temporal import EventStream
 from methods.shared.metrics import f1, macro_f1, require_finite, roc_auc
-from methods.shared.temporal import Batch, NeighborIndex, to_device
+from methods.shared.tasks import cut_by_time
+from methods.shared.temporal import Batch, NeighborIndex
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,9 @@ def make_task(stream: EventStream | TemporalData, device: torch.device | str = "
             f"make_task: needs one edge feature, the signed weight, nowhere zero; got {weight.shape[1]} features and "
             f"{int((weight == 0).sum())} zeros"
         )
-    if len(stream) == 0:
-        raise ValueError("make_task: the stream has no events")
-    stream = EventStream(stream.src, stream.dst, stream.t - stream.t[0], weight, stream.num_nodes, stream.num_src)
-    split = stream.split(0.70, 0.85, new_share=0.0)
-    for part in ("val", "test"):
-        if not bool(getattr(split, part).any()):
-            raise ValueError(f"make_task: of {len(stream)} events none falls into the part {part!r}; give more events")
-    device = torch.device(device)
-    stream = to_device(stream, device)
-    first_val = int(split.train.sum())
+    stream, _, first_val, first_test = cut_by_time(stream, device)
     trained = torch.zeros(stream.num_nodes, dtype=torch.bool, device=device)
     trained[stream.src[:first_val]] = trained[stream.dst[:first_val]] = True
-    first_test = len(stream) - int(split.test.sum())
     val_nodes = torch.cat([stream.src[:first_test], stream.dst[:first_test]]).unique()
     return Task(stream, NeighborIndex(stream), first_val, first_test, trained, trained.nonzero().squeeze(1), val_nodes)
 

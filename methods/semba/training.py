@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from methods.semba.tasks import OBJECTIVES, Answers, Task, matched_pairs, random_pairs
 from methods.shared.checks import check_numbers, check_option, check_sizes
 from methods.shared.temporal import Batch, NeighborIndex, batches
-from methods.shared.training import train
+from methods.shared.training import mean_loss, require_finite_loss, require_finite_scores, train, update
 
 VALIDATION_SEED, TEST_SEED = 1, 2
 
@@ -69,13 +69,9 @@ def train_batch(
     drawn = [random_pairs(batch, task.train_nodes, generator)] if objective.asks_non_edges else []
     (logits, *none), measured = score(model, task, first, batch, *drawn)
     loss = objective.loss(logits, none[0] if none else None, batch.edge_features[:, 0])
-    if not torch.isfinite(loss):
-        raise FloatingPointError(f"{type(model).__name__}: the loss is {loss.item()} in the batch at event {first}")
+    require_finite_loss(type(model).__name__, loss, f" in the batch at event {first}")
     model.commit(batch, measured)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
+    return update(optimizer, loss)
 
 
 def train_epoch(
@@ -84,10 +80,10 @@ def train_epoch(
     """One pass over the training events from an empty memory; the mean loss of its batches."""
     model.train()
     model.reset()
-    total, count = torch.zeros((), device=task.stream.t.device), 0
-    for first, batch in numbered(task, batch_size, 0, task.first_val):
-        total, count = total + train_batch(model, optimizer, task, kind, first, batch, generator), count + 1
-    return float(total) / count
+    return mean_loss(
+        train_batch(model, optimizer, task, kind, first, batch, generator)
+        for first, batch in numbered(task, batch_size, 0, task.first_val)
+    )
 
 
 @torch.no_grad()
@@ -101,7 +97,7 @@ def evaluate(
         nodes: of which the random pairs are drawn.
 
     Raises:
-        FloatingPointError: a score is not finite, so that a model that has diverged is neither selected nor reported.
+        FloatingPointError: a score is not finite.
     """
     model.eval()
     asks, parts = OBJECTIVES[kind].asks_non_edges, []
@@ -111,12 +107,7 @@ def evaluate(
         model.commit(batch, measured)
         parts.append(scores)
     columns = [torch.cat(column) for column in zip(*parts, strict=True)]
-    bad = sum(int((~torch.isfinite(column)).sum()) for column in columns)
-    if bad:
-        raise FloatingPointError(
-            f"{type(model).__name__}: {bad} of {sum(column.numel() for column in columns)} scores of the evaluation "
-            "are NaN or infinite; lower the learning rate"
-        )
+    require_finite_scores(type(model).__name__, columns)
     logits, *others = columns
     none, matched = others or (None, None)
     return Answers(task.stream.edge_features[first:last, 0], logits, none, matched, task.familiar(first, last))

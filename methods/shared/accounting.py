@@ -1,9 +1,9 @@
 """What training remembers, in bytes, and what its gradients reach.
 
-Memory as the paper counts it (its appendix B): parameters, gradients, both moments of Adam, and what the forward pass
-keeps for the backward pass. The last is read where autograd keeps it (`saved_tensors_hooks`), each storage once. The
-graph and its features are given, and belong to no method; what a method makes of them belongs to it, but for the
-constant sparse matrices, which autograd does not keep.
+Memory is counted as by ForwardGNN's authors (ICLR 2024, appendix B): parameters, gradients, both moments of
+Adam, and what the forward pass keeps for the backward pass. The last is read where autograd keeps it
+(`saved_tensors_hooks`), each storage once. What is given to all methods, a graph and its features, is left out; what a
+method makes of it counts, but for constant sparse matrices, which autograd does not keep.
 """
 
 from __future__ import annotations

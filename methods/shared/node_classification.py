@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from methods.shared.graph import node_ids
+from methods.shared.training import train, update
 
 
 class Masks(NamedTuple):
@@ -85,49 +85,29 @@ def fit(
     """
     masks = masks.ids(len(y))
     sizes = [len(mask) for mask in masks]
-    if epochs < 1 or not all(sizes):
-        raise ValueError(f"fit: needs an epoch, and vertices in each mask; got {epochs} epochs, masks of {sizes}")
-    history, best, best_epoch, counts, weights = History(), float("inf"), -1, None, None
-    for epoch in range(epochs):
-        history.train_loss.append(_step(model, forward, y, masks.train, optimizer))
-        val_loss, right = _evaluate(model, forward, y, masks)
-        history.val_loss.append(val_loss)
-        history.val_accuracy.append(right[1] / len(masks.val))
-        score = val_loss if select == "loss" else -history.val_accuracy[-1]
-        if math.isfinite(val_loss) and score < best:  # of NaN logits the arg max would be class 0
-            best, best_epoch, counts = score, epoch, right
-            weights = deepcopy(model.state_dict()) if restore else None
-        if (patience is not None and epoch - best_epoch >= patience) or (stop is not None and stop(history)):
-            break
-    if counts is None:
-        raise FloatingPointError("no epoch had a finite validation loss")
-    if weights is not None:
-        model.load_state_dict(weights)
-    train, val, test = (n / size for n, size in zip(counts, sizes, strict=True))
-    return Fit(train, val, test, best_epoch, history)
+    if not all(sizes):
+        raise ValueError(f"fit: needs vertices in each mask; got masks of {sizes}")
+    history, right = History(), []
 
+    def step() -> float:
+        model.train()
+        history.train_loss.append(float(update(optimizer, F.cross_entropy(forward()[masks.train], y[masks.train]))))
+        return history.train_loss[-1]
 
-def _step(
-    model: nn.Module, forward: Callable[[], Tensor], y: Tensor, train: Tensor, optimizer: torch.optim.Optimizer
-) -> float:
-    model.train()
-    optimizer.zero_grad()
-    loss = F.cross_entropy(forward()[train], y[train])
-    loss.backward()
-    optimizer.step()
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise FloatingPointError(f"training loss is {value}")
-    return value
+    def validate() -> float:
+        model.eval()
+        logits = forward()
+        right.append([int((logits[mask].argmax(dim=1) == y[mask]).sum()) for mask in masks])
+        history.val_loss.append(float(F.cross_entropy(logits[masks.val], y[masks.val])))
+        history.val_accuracy.append(right[-1][1] / len(masks.val))
+        if not math.isfinite(history.val_loss[-1]):  # of NaN logits the arg max would be class 0
+            return math.nan
+        return -history.val_loss[-1] if select == "loss" else history.val_accuracy[-1]
 
-
-@torch.no_grad()
-def _evaluate(
-    model: nn.Module, forward: Callable[[], Tensor], y: Tensor, masks: Masks
-) -> tuple[float, tuple[int, int, int]]:
-    """Validation loss, and how many vertices of each mask are right."""
-    model.eval()
-    logits = forward()
-    right = logits.argmax(dim=1) == y
-    counts = tuple(int(right[mask].sum()) for mask in masks)
-    return float(F.cross_entropy(logits[masks.val], y[masks.val])), counts
+    kept = {} if restore else dict(snapshot=lambda: (), restore=lambda _: None)
+    training = train(
+        model, step, validate, epochs=epochs, patience=patience,
+        stop=None if stop is None else lambda _: stop(history), **kept,
+    )  # fmt: skip
+    chosen = training.best_epoch - 1
+    return Fit(*[n / size for n, size in zip(right[chosen], sizes, strict=True)], chosen, history)

@@ -10,7 +10,7 @@ finite, or stop one contender by another rule than the next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,8 +82,7 @@ def train(
     training, best, kept, name = Training(), -math.inf, None, type(module).__name__
     for epoch in range(1, epochs + 1):
         training.loss.append(float(step()))
-        if not math.isfinite(training.loss[-1]):
-            raise FloatingPointError(f"{name}: the loss is {training.loss[-1]} in epoch {epoch}; lower the rate")
+        require_finite_loss(name, training.loss[-1], f" in epoch {epoch}")
         if validate is None or epoch % every:
             continue
         with torch.no_grad():
@@ -106,10 +105,36 @@ def train(
 
 
 def update(optimizer: torch.optim.Optimizer, loss: Tensor, max_norm: float | None = None) -> Tensor:
-    """One step of the optimizer; gradients are clipped to `max_norm` and do not outlive it. Returns the loss."""
-    optimizer.zero_grad()
+    """One step of the optimizer; gradients are clipped to `max_norm` and freed afterwards. Returns the loss."""
+    optimizer.zero_grad()  # of what others have left there
     loss.backward()
     if max_norm is not None:
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
     optimizer.step()
+    optimizer.zero_grad()
     return loss.detach()
+
+
+def mean_loss(losses: Iterable[Tensor]) -> float:
+    """The mean over the batches of an epoch, which are trained as this asks for them."""
+    total, count = 0.0, 0
+    for loss in losses:
+        total, count = total + loss, count + 1
+    return float(total) / count
+
+
+def require_finite_loss(name: str, loss: Tensor | float, where: str = "") -> None:
+    """Raises FloatingPointError where the loss of the model of this name is NaN or infinite."""
+    value = loss.item() if isinstance(loss, Tensor) else loss
+    if not math.isfinite(value):
+        raise FloatingPointError(f"{name}: the loss is {value}{where}; lower the learning rate")
+
+
+def require_finite_scores(name: str, scores: Iterable[Tensor]) -> None:
+    """The same for the scores of an evaluation, so that a model that has diverged is neither kept nor reported."""
+    found = torch.cat([score.flatten() for score in scores])
+    bad = int((~torch.isfinite(found)).sum())
+    if bad:
+        raise FloatingPointError(
+            f"{name}: {bad} of {found.numel()} scores of the evaluation are NaN or infinite; lower the learning rate"
+        )

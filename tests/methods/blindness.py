@@ -22,7 +22,6 @@ import assay
 import datasets
 from assay.experiment import Experiment, Run, experiments_of
 from datasets.temporal import EventStream
-from methods.shared import node_classification
 from methods.shared import training as shared_training
 
 CLOCKS = ("wall_s", "time_s", "energy_j", "rss_bytes")
@@ -117,23 +116,18 @@ def other_test_events(experiments: Any) -> Iterator[None]:
 
 @contextmanager
 def _chosen() -> Iterator[list[Any]]:
-    """Of every training by a loop that papers share: its losses, its validations and the epoch that it has kept.
+    """Of every training by the loop that papers share: its losses, its validations and the epoch that it has kept.
 
     An experiment that records nothing but its test would hide what it was chosen by.
     """
     seen: list[Any] = []
-    fit, training = node_classification.Fit, shared_training.Training
-
-    def fitted(train: float, val: float, test: float, best_epoch: int, history: Any) -> Any:
-        seen.append((train, val, best_epoch, history))
-        return fit(train, val, test, best_epoch, history)
+    training = shared_training.Training
 
     def begun() -> Any:
         seen.append(training())
         return seen[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(node_classification, "Fit", fitted)
         patch.setattr(shared_training, "Training", begun)
         yield seen
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from methods.forward_gnn.training import Protocol, accuracy, published_split, train, update
-from methods.shared.accounting import saved_bytes, training_bytes
+from methods.forward_gnn.training import Protocol, accuracy, published_split, train
 from tests.methods.unusual import assert_takes_or_refuses
 
 
@@ -59,24 +58,6 @@ def test_without_a_better_validation_training_goes_on_to_its_last_epoch() -> Non
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1"):
         train(Counter(), lambda: torch.tensor(float("nan")), lambda: 0.0, Protocol())
-
-
-def test_gradients_are_clipped_and_do_not_outlive_the_step() -> None:
-    weight = nn.Parameter(torch.tensor([3.0, 4.0]))
-    update(torch.optim.SGD([weight], lr=1.0), weight.square().sum() / 2, max_norm=1.0)
-    torch.testing.assert_close(weight.detach(), torch.tensor([2.4, 3.2]))
-    assert weight.grad is None
-
-
-def test_the_count_of_memory_is_the_papers() -> None:
-    """Linear(3, 2) on a given input (5, 3): 8 numbers with gradient and two moments; relu keeps its output (5, 2)."""
-    linear, x = nn.Linear(3, 2), torch.rand(5, 3)
-
-    def step() -> None:
-        torch.relu(linear(x)).sum().backward()
-
-    assert training_bytes(linear, step, [x]) == 4 * (4 * 8 + 5 * 2)
-    assert saved_bytes(step, linear.parameters()) == 4 * (5 * 3 + 5 * 2)
 
 
 def test_accuracy_is_the_share_of_right_rows_and_no_number_where_a_score_is_none() -> None:

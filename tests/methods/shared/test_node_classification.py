@@ -76,7 +76,7 @@ def test_restoring_brings_back_the_weights_of_the_chosen_epoch() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    with pytest.raises(FloatingPointError, match="training loss is nan"):
+    with pytest.raises(FloatingPointError, match="Scripted: the loss is nan in epoch 1"):
         run([[0, 0, 0, 0]], [float("nan")])
 
 

@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from methods.shared.training import Training, train, update
+from methods.shared.training import (
+    Training,
+    mean_loss,
+    require_finite_loss,
+    require_finite_scores,
+    train,
+    update,
+)
 
 
 class Counter(nn.Module):
@@ -100,9 +107,25 @@ def test_validation_takes_no_gradient() -> None:
 def test_an_update_descends_and_clips() -> None:
     weight = nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.SGD([weight], lr=1.0)
+    weight.grad = torch.ones(2)  # of something else
     for _ in range(2):  # the gradients of one step do not reach the next
         before = weight.detach().clone()
         loss = update(optimizer, 10 * weight.norm(), max_norm=0.5)
         torch.testing.assert_close((before - weight).norm(), torch.tensor(0.5))
         assert loss.requires_grad is False
+        assert weight.grad is None
     assert isinstance(train(nn.Linear(1, 1), lambda: 0.0, epochs=1), Training)
+
+
+def test_an_epoch_is_the_mean_of_its_batches() -> None:
+    assert mean_loss(torch.tensor(value) for value in (1.0, 2.0, 6.0)) == 3
+
+
+def test_losses_and_scores_that_are_not_finite_are_refused_with_the_name_of_their_model() -> None:
+    require_finite_loss("Net", torch.tensor(1.0))
+    with pytest.raises(FloatingPointError, match="Net: the loss is inf in the batch at event 3; lower"):
+        require_finite_loss("Net", torch.tensor(math.inf), " in the batch at event 3")
+    scores = [torch.zeros(2, 1), torch.tensor([math.nan, 1.0, -math.inf])]
+    require_finite_scores("Net", scores[:1])
+    with pytest.raises(FloatingPointError, match="Net: 2 of 5 scores of the evaluation are NaN or infinite"):
+        require_finite_scores("Net", scores)
