@@ -215,7 +215,7 @@ def toy(run):
     assert checkout.assay("pipeline").returncode == 0
     checked = checkout.assay("check")
     assert checked.returncode == 1
-    assert "toy #4: missing" in checked.stderr
+    assert "toy #3-4: missing" in checked.stderr
 
 
 def test_seeds_make_runs_repeatable_whatever_the_order_of_methods(checkout: Checkout) -> None:

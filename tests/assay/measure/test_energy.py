@@ -37,9 +37,10 @@ class Powercap:
         return zone
 
     def put(self, path: str, uj: int) -> None:
-        new = self.folder / f"{path}.new"  # renamed, so that a reader never meets a half-written file
+        zone = self.folder / path
+        new = zone.with_name(f"new {zone.name}")  # renamed, so that a reader never meets a half-written file
         new.write_text(f"{uj}\n")
-        new.rename(self.folder / path / "energy_uj")
+        new.rename(zone / "energy_uj")
 
     def _move(self):
         while not self._frozen.wait(0.001):
