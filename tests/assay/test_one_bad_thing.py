@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import assay as project
 from assay import cli, judging, problems, running
 from assay.card import load_card
 from assay.record import Result, load_result, result_path, save_result
@@ -319,5 +322,11 @@ def test_a_shell_completes_papers_and_claims(tmp_path: Path, assay: Assay, monke
     assert completed("assay verdicts ok t") == ["toy"]
     assert completed("assay show ok good") == ["good-is-better"]
     assert completed("assay run ok --profile st") == ["standard"]
-    monkeypatch.delenv("_ASSAY_COMPLETE")
-    assert "_ASSAY_COMPLETE=complete_bash" in assay("--show-completion", "bash")[1]
+
+
+def test_a_shell_is_shown_what_completes_in_it() -> None:
+    """Which shell that is, is found among the processes above, so a real one has to be there."""
+    command = shlex.join([sys.executable, "-m", "assay", "--show-completion"])
+    shown = subprocess.run(["bash", "-c", f"{command}; exit $?"], capture_output=True, text=True, cwd=project.ROOT)
+    assert shown.returncode == 0, shown.stderr
+    assert "COMPLETE=complete_bash" in shown.stdout
