@@ -88,17 +88,11 @@ def first_grid(method: str, protocol: Protocol) -> list[Settings]:
 
 
 def second_grid(method: str, protocol: Protocol, best: Settings) -> list[Settings]:
-    """Where ADPA's search goes on: K and r, at the best recipe. 12 trainings in all, as for a baseline."""
+    """Where ADPA's search goes on: K and r, at the best recipe."""
     if not method.startswith("adpa"):
         return []
     pairs = product(protocol.depths, protocol.exponents)
     return [best | dict(depth=k, r=r) for k, r in pairs if (k, r) != (2, 0.5)]
-
-
-def trials(method: str, protocol: Protocol) -> int:
-    """How many trainings the search of a method takes."""
-    first = first_grid(method, protocol)
-    return len(first) + len(second_grid(method, protocol, first[0]))
 
 
 def train(
@@ -118,9 +112,11 @@ def train(
     return model, fitted, right
 
 
-def select(run: Run, viewed: Viewed, protocol: Protocol) -> Recipe:
-    """The grids' best on the validation vertices of split 0, for all splits and seeds."""
-    first = of_seed_0(run)
+def select(run: Run, viewed: Viewed, protocol: Protocol) -> tuple[Recipe, int]:
+    """The grids' best on the validation vertices of split 0, for all splits and seeds, and how many were trained."""
+    first, offered = of_seed_0(run), first_grid(viewed.method, protocol)
+    if len(offered) == 1 and not second_grid(viewed.method, protocol, offered[0]):
+        return Recipe(**offered[0]), 1  # nothing to choose: the training that is reported is the only one
 
     def searched() -> dict[str, Any]:
         (task,) = load_tasks(first, [0], reduce=protocol.reduce)
@@ -133,13 +129,13 @@ def select(run: Run, viewed: Viewed, protocol: Protocol) -> Recipe:
         def by(fitted: Fit) -> float:
             return fitted.val_accuracy
 
-        begun = search(tried, first_grid(viewed.method, protocol), by)
+        begun = search(tried, offered, by)
         rest = second_grid(viewed.method, protocol, begun.best.settings)
-        return Search([*begun.tried, *(search(tried, rest, by).tried if rest else [])]).best.settings
+        found = Search([*begun.tried, *(search(tried, rest, by).tried if rest else [])])
+        return {"recipe": found.best.settings, "trials": found.trials}
 
-    offered = first_grid(viewed.method, protocol)
-    alone = trials(viewed.method, protocol) == 1
-    return Recipe(**(offered[0] if alone else first.cached(f"grid of {viewed}", searched)))
+    found = first.cached(f"grid of {viewed}", searched)
+    return Recipe(**found["recipe"]), found["trials"]
 
 
 def example(seed: int = 0) -> Task:

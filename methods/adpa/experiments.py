@@ -24,7 +24,6 @@ from methods.adpa.contenders import (
     Viewed,
     select,
     train,
-    trials,
 )
 from methods.adpa.training import GENERATED, RECIPES, Protocol, Recipe, Task, load_tasks, optimizer_of, rows_forward
 from methods.shared.node_classification import Masks, fit
@@ -86,14 +85,14 @@ def compare(run: Run, contenders: list[Viewed], protocol: Protocol, splits: int)
         right: dict[Viewed, Tensor] = {}
         for contender in contenders:
             with run.method(contender.method, view=contender.view, split=split) as m:
-                method, recipe = contender.method, chosen[contender]
+                method, (recipe, trials) = contender.method, chosen[contender]
                 model, fitted, right[contender] = train(
                     method, task.viewed(contender.view), recipe, protocol.epochs, protocol.patience
                 )
                 m.record("accuracy", 100 * fitted.test_accuracy, unit="%")
                 m.record("val_accuracy", 100 * fitted.val_accuracy, unit="%")
                 m.record("epochs", fitted.epochs, evidence="counted")
-                spent(m, model, steps=fitted.epochs, trials=trials(method, protocol))
+                spent(m, model, steps=fitted.epochs, trials=trials)
                 if method.startswith("adpa"):
                     m.record("chosen_K", recipe.depth, evidence="counted")
                     m.record("chosen_r", recipe.r, evidence="counted")

@@ -23,7 +23,6 @@ learn from.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -34,6 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.dcdm.poisson import Poisson
+from methods.shared import training
 from methods.shared.checks import check_numbers, check_sizes
 
 Direction = Callable[[Any], Any]
@@ -205,10 +205,11 @@ def train(network: nn.Module, A: Poisson, vectors: Tensor, *, steps: int, batch_
     optimizer = torch.optim.Adam(network.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     losses: list[float] = []
-    best, kept = math.inf, copy.deepcopy(network.state_dict())
-    while len(losses) < steps:
-        seen = len(losses)
-        for chosen in torch.randperm(len(vectors), generator=generator).split(batch_size):
+    means: list[float] = []
+
+    def one_pass() -> float:
+        batches = torch.randperm(len(vectors), generator=generator).split(batch_size)[: steps - len(losses)]
+        for chosen in batches:
             r = vectors[chosen.to(vectors.device)]
             optimizer.zero_grad()
             value = loss(A, r, A.project(network(r)), line_search)
@@ -220,12 +221,11 @@ def train(network: nn.Module, A: Poisson, vectors: Tensor, *, steps: int, batch_
             optimizer.step()
             schedule.step()
             losses.append(float(value.detach()))
-            if len(losses) == steps:
-                break
-        mean = sum(losses[seen:]) / (len(losses) - seen)
-        if mean < best:
-            best, kept = mean, copy.deepcopy(network.state_dict())
-    network.load_state_dict(kept)
+        means.append(sum(losses[-len(batches) :]) / len(batches))
+        return means[-1]
+
+    passes = math.ceil(steps / math.ceil(len(vectors) / batch_size))
+    training.train(network, one_pass, lambda: -means[-1], epochs=passes)
     return losses
 
 
