@@ -1,4 +1,4 @@
-"""What one test comes to, and the region that it is held against."""
+"""The result of one test, and the region that the estimate is compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from assay.verdict.stats import VerdictError
 
 @dataclass(eq=False)
 class Outcome:
-    """What one test comes to. `estimate`, `low` and `high` are in the claim's unit; None where there is none."""
+    """The result of one test. `estimate`, `low` and `high` are in the claim's unit; None if there is none."""
 
     word: str
     reason: str

@@ -83,7 +83,7 @@ class DAGNN(nn.Module):
                 makes of them, prepared once for all epochs.
 
         Raises:
-            TypeError, ValueError, IndexError: arcs that are none, see `methods.shared.graph.checked_edge_index`.
+            TypeError, ValueError, IndexError: invalid arcs, see `methods.shared.graph.checked_edge_index`.
         """
         z = self.transform(x)
         return self.mix(hops(z, propagation(edge_index, x.shape[0], z.dtype), self.K))

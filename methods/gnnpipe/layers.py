@@ -119,7 +119,7 @@ def build_blocks(
     """The blocks of a model with L = num_layers aggregations: L + 2 of them.
 
     Raises:
-        ValueError, TypeError: a model that there is not, or sizes that are none.
+        ValueError, TypeError: an unknown model, or an invalid size.
     """
     check_sizes("build_blocks", in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels,
                 num_layers=num_layers)  # fmt: skip

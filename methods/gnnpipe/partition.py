@@ -30,7 +30,7 @@ PARTITIONERS = ("metis", "order", "random")
 class Grid:
     """How workers are laid out: S stages x W ways, K chunks. Worker `rank` = stage * W + way.
 
-    Raises TypeError or ValueError for numbers that are none.
+    Raises TypeError or ValueError for invalid numbers.
     """
 
     stages: int = 1

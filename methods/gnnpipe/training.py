@@ -52,7 +52,7 @@ class Task:
 class Model:
     """What to train: a name of `layers.MODELS`, L aggregations of width H, dropout, and the seed of its weights.
 
-    Raises TypeError or ValueError for a name that there is not and for sizes and probabilities that are none.
+    Raises TypeError or ValueError for an unknown name and for invalid sizes and probabilities.
     """
 
     name: str
@@ -219,7 +219,7 @@ def fit(
 
     Raises:
         FloatingPointError: a loss or logits that are not finite.
-        ValueError, TypeError: sizes and rates that are none.
+        ValueError, TypeError: invalid sizes or rates.
     """
     check_sizes("fit", epochs=epochs, every=every)
     check_numbers("fit", least=0, lr=lr, weight_decay=weight_decay)

@@ -108,7 +108,7 @@ class ActorGraph:
         """Add an actor whose inputs are there already. By default it has a device queue of its own.
 
         Raises TypeError or ValueError, and leaves the graph as it was, for a name that is taken, an input that is not
-        there, no registers, or seconds that are none.
+        there, no registers, or invalid seconds.
         """
         check_sizes(f"actor {name}", registers=registers)
         check_numbers(f"actor {name}", least=0, seconds=seconds)

@@ -173,7 +173,7 @@ def plan_search(run: Run, devices: int, width: int, batches: list[int]) -> None:
 def plans(run: Run, world_sizes: list[int], batches: list[int], width: int, steps: int) -> None:
     """Found plans and experts' over real processes, by our runtime, by DTensor, and by hand: bytes and losses.
 
-    `found` is the best for `DESK`, `tight` where memory is dear. All sides divide evenly, as DTensor needs.
+    `found` is the best for `DESK`, `tight` the best where memory is scarce. All sides divide evenly, as DTensor needs.
     """
     for size, batch in itertools.product(world_sizes, batches):
         sizes = (batch, width, width, width // 2)

@@ -98,7 +98,7 @@ def cross_entropy(graph: Graph, logits: str, labels: str) -> tuple[str, str]:
 def mlp_step(batch: int, width_in: int, hidden: int, classes: int, lr: float = 0.1, itemsize: int = 4) -> Graph:
     """One step of gradient descent of relu(x w1) w2 with cross-entropy: forward, backward and update.
 
-    Raises TypeError and ValueError for sizes and rates that are none.
+    Raises TypeError and ValueError for invalid sizes and rates.
 
     Inputs x (batch, width_in), labels (batch,) int64, w1 (width_in, hidden), w2 (hidden, classes); outputs loss (),
     new_w1, new_w2.

@@ -4,7 +4,7 @@
 
 The boxing bytes are exact, those that `boxing` puts on the wire. The compute term is what makes the choice meaningful:
 without it, doing everything on every device would be best, for it moves nothing. The price of memory is the multiplier
-of a limit on it: where memory is dear, weights are stored in parts and gathered for use, which is ZeRO.
+of a limit on it: where memory is scarce, weights are stored in parts and gathered for use, which is ZeRO.
 
 `greedy` and `released` go in topological order, and each operator takes the signature that is best for its inputs:
 `greedy` the one whose inputs are cheapest to box, by the bytes above; `released` as OneFlow's compiler does on one

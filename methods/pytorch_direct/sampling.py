@@ -32,7 +32,7 @@ class Graph:
 def graph_of(edge_index: Tensor, num_nodes: int) -> Graph:
     """From arcs (2, A) int64, source above target: the neighbours of a vertex are the sources of its arcs.
 
-    Raises ValueError, TypeError or IndexError for arcs that are none, or that name a vertex that is not there.
+    Raises ValueError, TypeError or IndexError for invalid arcs, and for vertices that the graph does not have.
     """
     check_sizes("graph_of", least=0, num_nodes=num_nodes)
     if edge_index.dim() != 2 or len(edge_index) != 2:

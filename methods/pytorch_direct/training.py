@@ -63,7 +63,7 @@ class GraphSAGE(nn.Module):
         in_channels, hidden_channels, num_classes: widths. num_layers: at least 1.
 
     Raises:
-        ValueError, TypeError: widths or layers that are none.
+        ValueError, TypeError: invalid widths or layers.
     """
 
     def __init__(self, in_channels: int, num_classes: int, hidden_channels: int = HIDDEN, num_layers: int = 2) -> None:

@@ -18,7 +18,7 @@ EFFECT: dict[str, Any] = {"kind": "effect", "experiment": "e", "metric": "m", "r
 def card_of(numbers: Mapping[str, Any] | None = None, /, **fields: Any) -> Card:
     """A card with the reported numbers and one claim, `c`: its own fields, and those of its test or, with `all`, tests.
 
-    The fields of tests are those that a line comes to; every one is an effect where nothing else is said.
+    Tests are given by the fields that a parsed line has; each is an effect unless `kind` says otherwise.
     """
     parts = fields.pop("all", [{}])
     own = {name: fields.pop(name) for name in list(fields) if name in OF_CLAIM}
