@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +11,27 @@ from torch.nn.modules.module import register_module_forward_hook
 import datasets
 from assay.experiment import MethodRows, Run, experiment
 from methods.ddo import exact, theory
-from methods.ddo.baselines import continue_mle, negative_log_likelihood, pretrain, steps_of_equal_compute
-from methods.ddo.ddo import Recipe, Round, diffusion_loss, likelihood_loss, lowest, self_play
+from methods.ddo.baselines import negative_log_likelihood, pretrain, steps_of_equal_compute
+from methods.ddo.contenders import (
+    CLASSIFIER_RATES,
+    CONTENDERS,
+    FIXED,
+    GRID,
+    ON_POINTS,
+    RATES,
+    Plan,
+    Start,
+)
+from methods.ddo.ddo import Round, likelihood_loss, lowest
 from methods.ddo.densities import BernoulliMixture, TableDensity
 from methods.ddo.images import ImageStudy
 from methods.ddo.likelihood import MADE, SoftmaxChain
-from methods.ddo.networks import PointMLP, UNet
-from methods.ddo.plane import PlaneStudy, draw, finetuning
+from methods.ddo.networks import PointMLP
+from methods.ddo.plane import PlaneStudy, draw
 from methods.shared.diffusion import EDM, Denoiser, edm_loss, frozen
+from methods.shared.unet import UNet
 
 HALF_LIFE_OF_EXACT = 50  # steps
-FIXED = {"ddo_a1": (1.0, 1.0), "ddo_a2": (2.0, 1.0)}  # method -> its (alpha, beta) in every round
 SHOWN = 64  # images of each method that a figure shows
 
 
@@ -99,7 +108,7 @@ def grid_chain(run: Run, steps: int, round_steps: int) -> None:
     The pool holds as many samples as a round takes, for the paper draws those of autoregressive models as it goes.
     """
     density = TableDensity.ring()
-    recipe = Recipe(round_steps, batch_size=512, lr=1e-3, half_life=HALF_LIFE_OF_EXACT, pool_size=512 * round_steps)
+    plan = Plan(round_steps, batch_size=512, lr=1e-3, half_life=HALF_LIFE_OF_EXACT, pool_size=512 * round_steps)
 
     def record(m: MethodRows, model: nn.Module) -> None:
         with torch.no_grad():
@@ -110,14 +119,12 @@ def grid_chain(run: Run, steps: int, round_steps: int) -> None:
     with run.method("pretrained") as m:
         model = pretrain(SoftmaxChain(32, 32), negative_log_likelihood, density.sample, steps, 512, lr=1e-2)
         record(m, model)
+    begun = Start(model, density.sample, sample_of, negative_log_likelihood, likelihood_loss, unscored)
     with run.method("mle") as m:
-        *_, last = continue_mle(model, negative_log_likelihood, density.sample, recipe, rounds=2)
-        record(m, last)
+        record(m, CONTENDERS["mle"].build(begun, plan)[-1])
     for alpha in (1.0, 4.0):
         with run.method("ddo", alpha=alpha, beta=1.0) as m:
-            rounds = self_play(model, density.sample, sample_of, likelihood_loss, [(alpha, 1.0)], unscored, recipe, 2)
-            *_, last = rounds
-            record(m, last[0].model)
+            record(m, CONTENDERS["ddo"].build(begun, replace(plan, pairs=((alpha, 1.0),)))[-1][0].model)
 
 
 def sample_of(model: nn.Module, n: int) -> Tensor:
@@ -143,7 +150,7 @@ def bits(
     """
     images = datasets.load("digits")
     density = BernoulliMixture.fit((images.train_x.flatten(1) > 0.5).float(), components=40)
-    recipe = Recipe(round_steps, batch_size=512, lr=3e-4, half_life=HALF_LIFE_OF_EXACT, pool_size=512 * round_steps)
+    plan = Plan(round_steps, 512, 3e-4, HALF_LIFE_OF_EXACT, pool_size=512 * round_steps, rounds=rounds)
 
     @torch.no_grad()
     def divergences(model: nn.Module) -> tuple[float, float]:
@@ -161,35 +168,32 @@ def bits(
         m.record("reverse_kl", reverse, unit="nats")
         m.record("both_kl", forward + reverse, unit="nats")
 
-    play = partial(
-        self_play, real=density.sample, sample=sample_of, loss=likelihood_loss, validate=validate, rounds=rounds
-    )
     with run.method("pretrained") as m:
         model = pretrain(MADE(64, hidden), negative_log_likelihood, density.sample, steps, 512, lr=1e-2)
         record(m, model)
+    begun = Start(model, density.sample, sample_of, negative_log_likelihood, likelihood_loss, validate)
+    rates = tuple(rate * plan.lr for rate in (1.0, 0.3, 0.1, 3.0))
     with run.method("mle") as m:
-        tried: list[nn.Module] = []
-        for rate in (1.0, 0.3, 0.1, 3.0):
-            at_rate = replace(recipe, lr=rate * recipe.lr)
-            tried += continue_mle(model, negative_log_likelihood, density.sample, at_rate, rounds)
+        tried = CONTENDERS["mle"].build(begun, replace(plan, rates=rates))
         kept, m["validation"] = lowest(tried, validate)
         record(m, kept)
-    with run.method("ddo") as m:
-        record(m, best(m, list(play(model, candidates=candidates, recipe=recipe))))
-    with run.method("ddo_paper") as m:
-        record(m, best(m, list(play(model, candidates=[(10.0, 0.02)], recipe=recipe))))
+        given(m, model, len(tried))
+    for name, pairs in (("ddo", candidates), ("ddo_paper", CONTENDERS["ddo_paper"].recipe.pairs)):
+        with run.method(name) as m:
+            record(m, best(m, CONTENDERS[name].build(begun, replace(plan, pairs=tuple(pairs)))))
+            given(m, model, rounds * len(pairs))
+
+
+def given(m: MethodRows, model: nn.Module, trials: int) -> None:
+    """What a contender was given: models that it trained and chose from, and the parameters of each."""
+    m.record("parameters", sum(p.numel() for p in model.parameters()), evidence="counted")
+    m.record("trials", trials, evidence="counted")
 
 
 def best(m: MethodRows, rounds: list[list[Round]]) -> nn.Module:
     """The model of the best score of all rounds, which is recorded."""
     kept, m["validation"] = lowest([tried[0] for tried in rounds], lambda kept: kept.score)
     return kept.model
-
-
-GRID = [(alpha, beta) for alpha in (0.5, 1.0, 2.0, 4.0) for beta in (0.3, 1.0, 10.0)]
-RATES = [3e-3 / 2**i for i in range(12)]  # as many as GRID has pairs, around the recipe's rate
-# together as many trials as GRID has in four rounds: around pretraining's rate, and a perfect discriminator's weight
-CLASSIFIER_RATES, WEIGHTS = [1e-3, 3e-3, 1e-2], [0.25 * i for i in range(1, 17)]
 
 
 @experiment(
@@ -211,7 +215,7 @@ def plane(
     three. Rows with a round show the way there; round 0 is the pretrained model. `steps` are those of a round, of all
     its trials; of maximum likelihood at equal compute they count a round of DDO with its pool.
     """
-    recipe = finetuning(round_steps, pool)
+    plan = replace(ON_POINTS, steps=round_steps, pool_size=pool, rounds=rounds)
     with run.method("pretrained") as m:
         study = PlaneStudy.of(width, steps, points, likelihood_points)
         report(run, "pretrained", m, study, study.pretrained)
@@ -219,41 +223,48 @@ def plane(
     with run.method("data") as m:
         study.record(m, study.density.sample(points))
         run.artifact("samples", {"points": study.density.sample(1_000).half().numpy()}, method="data")
-    with run.method("mle") as m:
-        models = study.mle(recipe, rounds)
-        report(run, "mle", m, study, study.chosen(m, models))
-        m.record("steps", round_steps, evidence="counted")
-    record_rounds(run, "mle_rounds", study, models)
-    with run.method("mle_tuned") as m:
-        models = study.tuned_mle([replace(recipe, lr=rate) for rate in rates], rounds)
-        report(run, "mle_tuned", m, study, study.chosen(m, models))
+    tuned = replace(plan, rates=tuple(rates))
+    plans = dict(mle=plan, mle_tuned=tuned)
     if more:
-        with run.method("mle_compute") as m:
-            share = steps_of_equal_compute(recipe, trials=len(rates))
-            models = study.tuned_mle([replace(recipe, lr=rate, steps=share) for rate in rates], rounds)
-            report(run, "mle_compute", m, study, study.chosen(m, models))
-            m.record("steps", len(rates) * share, evidence="counted")
-        with run.method("mle_compute_fixed") as m:
-            longer = replace(recipe, steps=steps_of_equal_compute(recipe))
-            report(run, "mle_compute_fixed", m, study, study.chosen(m, study.mle(longer, rounds)))
-            m.record("steps", longer.steps, evidence="counted")
-        with run.method("discriminator_guidance") as m:
-            guided = study.chosen(m, study.guided(width, steps, pool, CLASSIFIER_RATES, WEIGHTS))
-            study.quality(m, guided)
-            m.record("nfe", network_calls(guided), evidence="counted")
+        plans |= dict(
+            mle_compute=replace(tuned, steps=steps_of_equal_compute(plan, trials=len(rates))),
+            mle_compute_fixed=replace(plan, steps=steps_of_equal_compute(plan)),
+            discriminator_guidance=replace(plan, steps=steps, rates=tuple(CLASSIFIER_RATES)),
+        )
+    for name, of in plans.items():
+        with run.method(name) as m:
+            models = CONTENDERS[name].build(study.start, of)
+            kept = study.chosen(m, models)
+            if name == "discriminator_guidance":  # its likelihood is not known
+                study.quality(m, kept)
+                m.record("nfe", network_calls(kept), evidence="counted")
+                given(m, study.pretrained, len(models))
+            else:
+                report(run, name, m, study, kept)
+                m.record("steps", len(of.at_rates) * of.steps, evidence="counted")
+                given(m, study.pretrained, len(of.at_rates) * rounds)
+        if name == "mle":
+            record_rounds(run, "mle_rounds", study, models)
     with run.method("ddo") as m:
-        played = study.ddo(candidates, recipe, rounds)
+        played = CONTENDERS["ddo"].build(study.start, replace(plan, pairs=tuple(candidates)))
         report(run, "ddo", m, study, best(m, played))
         m.record("steps", round_steps, evidence="counted")
+        given(m, study.pretrained, rounds * len(candidates))
     record_rounds(run, "ddo_rounds", study, [tried[0].model for tried in played])
     for tried in played[0]:  # all from the same reference and pool
         with run.method("ddo_grid", alpha=tried.alpha, beta=tried.beta) as m:
             study.quality(m, tried.model)
-    for name, pair in FIXED.items():
+    for name in FIXED:
         with run.method(name) as m:
-            models = [tried[0].model for tried in study.ddo([pair], recipe, rounds)]
+            models = at_one_pair(name, study, plan)
             report(run, name, m, study, models[-1])
         record_rounds(run, f"{name}_rounds", study, models)
+
+
+def at_one_pair(name: str, study: PlaneStudy, plan: Plan) -> list[nn.Module]:
+    """The model of each round of a contender of `FIXED`."""
+    pairs = CONTENDERS[name].recipe.pairs
+    return [tried[0].model for tried in CONTENDERS[name].build(study.start, replace(plan, pairs=pairs))]
 
 
 def report(run: Run, name: str, m: MethodRows, study: PlaneStudy, model: nn.Module) -> None:
@@ -284,16 +295,16 @@ def record_rounds(run: Run, name: str, study: PlaneStudy, models: list[nn.Module
 )  # fmt: skip
 def capacity(run: Run, widths: list[int], steps: int, round_steps: int, rounds: int, points: int, pool: int) -> None:
     """The plane with smaller and larger networks, last round, two fixed pairs."""
-    recipe = finetuning(round_steps, pool)
+    plan = replace(ON_POINTS, steps=round_steps, pool_size=pool, rounds=rounds)
     for width in widths:
         with run.method("pretrained", width=width) as m:
             study = PlaneStudy.of(width, steps, points, likelihood_points=0)
             study.quality(m, study.pretrained)
         with run.method("mle", width=width) as m:
-            study.quality(m, study.mle(recipe, rounds)[-1])
-        for name, pair in FIXED.items():
+            study.quality(m, CONTENDERS["mle"].build(study.start, plan)[-1])
+        for name in FIXED:
             with run.method(name, width=width) as m:
-                study.quality(m, study.ddo([pair], recipe, rounds)[-1][0].model)
+                study.quality(m, at_one_pair(name, study, plan)[-1])
 
 
 @experiment(
@@ -316,7 +327,7 @@ def images(
     `rates` are multiples of the finetuning rate that maximum likelihood may choose from; as many as DDO has pairs.
     """
     data = datasets.load(run.dataset, split=run.seed) if run.dataset == "digits" else datasets.load(run.dataset)
-    recipe = Recipe(round_steps, batch_size, finetuning_lr, half_life=round_steps / 5, pool_size=2 * samples)
+    plan = Plan(round_steps, batch_size, finetuning_lr, round_steps / 5, pool_size=2 * samples, rounds=rounds)
     with run.method("pretrained") as m:
         study = ImageStudy.of(data, size, classifier_steps, samples, run.device)
         network = EDM(UNet(channels, levels), sigma_data=float(study.train.std())).to(run.device)
@@ -326,18 +337,17 @@ def images(
     with run.method("data") as m:
         m["frechet_few"] = study.floor()
         keep(run, "data", study.real(SHOWN))
-    with run.method("mle") as m:
-        tried = list(continue_mle(model, edm_loss, study.real, recipe, rounds))
-        measure(run, "mle", m, study, study.chosen(m, tried))
-    with run.method("mle_tuned") as m:
-        recipes = [replace(recipe, lr=rate * finetuning_lr) for rate in rates]
-        tried = [found for tuned in recipes for found in continue_mle(model, edm_loss, study.real, tuned, rounds)]
-        measure(run, "mle_tuned", m, study, study.chosen(m, tried))
+    begun = study.start(model)
+    tuned = replace(plan, rates=tuple(rate * finetuning_lr for rate in rates))
+    for name, of in dict(mle=plan, mle_tuned=tuned).items():
+        with run.method(name) as m:
+            models = CONTENDERS["mle"].build(begun, of)
+            measure(run, name, m, study, study.chosen(m, models))
+            given(m, model, len(models))
     with run.method("ddo") as m:
-        played = list(
-            self_play(model, study.real, study.draw, diffusion_loss, candidates, study.validate, recipe, rounds)
-        )  # fmt: skip
+        played = CONTENDERS["ddo"].build(begun, replace(plan, pairs=tuple(candidates)))
         measure(run, "ddo", m, study, best(m, played))
+        given(m, model, rounds * len(candidates))
         reached = [model, *(tried_models[0].model for tried_models in played)]
         by_round = [study.distance(study.draw_from(at, study.test_noise), study.test) for at in reached]
         m.curve("frechet", x=range(len(reached)), y=by_round, x_name="round")

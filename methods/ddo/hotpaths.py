@@ -9,8 +9,9 @@ from torch import nn
 
 from methods.ddo.ddo import diffusion_loss, likelihood_loss
 from methods.ddo.likelihood import MADE
-from methods.ddo.networks import PointMLP, UNet
+from methods.ddo.networks import PointMLP
 from methods.shared.diffusion import EDM, edm_loss, frozen, heun
+from methods.shared.unet import UNet
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

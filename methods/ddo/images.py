@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from assay.experiment import MethodRows
 from datasets.images import Images
-from methods.ddo.ddo import lowest
-from methods.ddo.metrics import frechet_distance
+from methods.ddo.contenders import Start
+from methods.ddo.ddo import diffusion_loss, lowest
 from methods.ddo.networks import Classifier
-from methods.shared.diffusion import Denoiser, heun
+from methods.shared.diffusion import Denoiser, edm_loss, heun
+from methods.shared.frechet import frechet_distance
 
 SAMPLER_STEPS = 18
 
@@ -96,6 +97,9 @@ class ImageStudy:
     def draw(self, denoiser: Denoiser, n: int) -> Tensor:
         """n images from fresh noise."""
         return self.draw_from(denoiser, torch.randn(n, *self.train.shape[1:], device=self.train.device))
+
+    def start(self, model: nn.Module) -> Start:
+        return Start(model, self.real, self.draw, edm_loss, diffusion_loss, self.validate)
 
     def validate(self, denoiser: Denoiser) -> float:
         """Frechet distance of a pool of its own to the validation images."""

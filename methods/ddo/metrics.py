@@ -1,8 +1,4 @@
-"""How good samples are: against a known density, and by the Frechet distance between features.
-
-The Frechet distance here uses features of a classifier that is trained beside it (`networks.Classifier`). It is not
-FID, which is defined by an Inception network's features, and its values compare with no published FID.
-"""
+"""How good samples are against a known density."""
 
 from __future__ import annotations
 
@@ -65,19 +61,3 @@ def sliced_w2(x: Tensor, y: Tensor, directions: int = 64) -> float:
     axes = torch.stack([angle.cos(), angle.sin()])
     gaps = (x @ axes).sort(dim=0).values - (y @ axes).sort(dim=0).values
     return float(gaps.square().mean().sqrt())
-
-
-def frechet_distance(x: Tensor, y: Tensor) -> float:
-    """Frechet distance between Gaussians fitted to features x (N, F) and y (M, F).
-
-    |mean_x - mean_y|^2 + tr(C_x + C_y - 2 (C_x C_y)^1/2). It is biased upwards where N is small: compare at one N.
-    NaN where a feature is not finite.
-    """
-    if not bool(x.isfinite().all() and y.isfinite().all()):
-        return torch.nan
-    x, y = x.double(), y.double()
-    c_x, c_y = x.T.cov(), y.T.cov()
-    values, vectors = torch.linalg.eigh(c_x)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    cross = torch.linalg.eigvalsh(root @ c_y @ root).clamp(min=0).sqrt().sum()
-    return float((x.mean(dim=0) - y.mean(dim=0)).square().sum() + c_x.trace() + c_y.trace() - 2 * cross)

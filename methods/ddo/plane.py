@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from assay.experiment import MethodRows
-from methods.ddo.baselines import DiscriminatorGuidance, continue_mle, pretrain
-from methods.ddo.ddo import Recipe, Round, diffusion_loss, lowest, self_play
+from methods.ddo.baselines import pretrain
+from methods.ddo.contenders import Start
+from methods.ddo.ddo import diffusion_loss, lowest
 from methods.ddo.densities import GaussianMixture
 from methods.ddo.metrics import Region, sliced_w2
 from methods.ddo.networks import PointMLP
@@ -18,8 +19,6 @@ from methods.shared.diffusion import EDM, Denoiser, edm_loss, frozen, heun, log_
 
 SAMPLER_STEPS = 18
 FLOW_STEPS = 64  # of the likelihood, and of the samples that it is measured on
-RATE = 3e-4  # of finetuning
-HALF_LIFE = 30
 
 
 def draw_from(denoiser: Denoiser, noise: Tensor, steps: int = SAMPLER_STEPS) -> Tensor:
@@ -30,10 +29,6 @@ def draw_from(denoiser: Denoiser, noise: Tensor, steps: int = SAMPLER_STEPS) -> 
 def draw(denoiser: Denoiser, n: int) -> Tensor:
     """Samples (n, 2) from fresh noise."""
     return draw_from(denoiser, torch.randn(n, 2))
-
-
-def finetuning(steps: int, pool_size: int, lr: float = RATE) -> Recipe:
-    return Recipe(steps=steps, batch_size=512, lr=lr, half_life=HALF_LIFE, pool_size=pool_size)
 
 
 @dataclass(frozen=True)
@@ -65,33 +60,9 @@ class PlaneStudy:
         """The score of a pool of its own, which the reported numbers never see; lower is better."""
         return self.region.cell_tv(draw(denoiser, len(self.test_noise)))
 
-    def ddo(self, candidates: Sequence[tuple[float, float]], recipe: Recipe, rounds: int) -> list[list[Round]]:
-        """Rounds of self-play, each with its candidates, best first."""
-        real, validate = self.density.sample, self.validate
-        return list(self_play(self.pretrained, real, draw, diffusion_loss, candidates, validate, recipe, rounds))
-
-    def mle(self, recipe: Recipe, rounds: int) -> list[nn.Module]:
-        return list(continue_mle(self.pretrained, edm_loss, self.density.sample, recipe, rounds))
-
-    def tuned_mle(self, recipes: Sequence[Recipe], rounds: int) -> list[nn.Module]:
-        """The same with DDO's search: each round goes on from the best of its learning rates, by validation."""
-        best, kept = self.pretrained, []
-        for _ in range(rounds):
-            tried = [next(continue_mle(best, edm_loss, self.density.sample, recipe, 1)) for recipe in recipes]
-            best, _ = lowest(tried, self.validate)
-            kept.append(best)
-        return kept
-
-    def guided(
-        self, width: int, steps: int, pool_size: int, rates: Sequence[float], weights: Sequence[float]
-    ) -> list[Denoiser]:
-        """Discriminator guidance by a classifier for each learning rate, each at several weights."""
-        pool, found = draw(self.pretrained, pool_size), []
-        for rate in rates:
-            guidance = DiscriminatorGuidance(self.pretrained, width)
-            guidance.fit(pool, self.density.sample, steps, batch_size=512, lr=rate)
-            found += [guidance.denoiser(weight) for weight in weights]
-        return found
+    @property
+    def start(self) -> Start:
+        return Start(self.pretrained, self.density.sample, draw, edm_loss, diffusion_loss, self.validate)
 
     def chosen(self, m: MethodRows, denoisers: Sequence[Denoiser]) -> Denoiser:
         """The best by validation, whose score there is recorded."""

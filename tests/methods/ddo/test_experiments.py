@@ -17,9 +17,8 @@ from assay.experiment import Run
 from methods.ddo import hotpaths
 from methods.ddo import plane as plane_study
 from methods.ddo.baselines import pretrain
+from methods.ddo.contenders import CLASSIFIER_RATES, CONTENDERS, ON_POINTS, WEIGHTS
 from methods.ddo.experiments import (
-    CLASSIFIER_RATES,
-    WEIGHTS,
     bits,
     capacity,
     grid_chain,
@@ -33,9 +32,9 @@ from methods.ddo.experiments import (
     start,
 )
 from methods.ddo.images import ImageStudy, features_of
-from methods.ddo.networks import UNet
-from methods.ddo.plane import PlaneStudy, draw, finetuning
+from methods.ddo.plane import PlaneStudy, draw
 from methods.shared.diffusion import EDM, edm_loss, evaluations, frozen
+from methods.shared.unet import UNet
 
 TINY = dict(steps=300, round_steps=20, rounds=2, points=500, pool=1_000)
 EVERY_ROUND = {0, 1, 2}
@@ -68,15 +67,15 @@ def test_the_exact_experiments_record_what_the_card_claims() -> None:
 @pytest.fixture(scope="module")
 def sharpened(study: PlaneStudy) -> EDM:
     torch.manual_seed(0)
-    return study.ddo([(2.0, 1.0)], finetuning(150, pool_size=4_000), rounds=3)[-1][0].model
+    plan = replace(CONTENDERS["ddo_a2"].recipe, pool_size=4_000, rounds=3)
+    return CONTENDERS["ddo_a2"].build(study.start, plan)[-1][0].model
 
 
 def test_three_rounds_of_ddo_sharpen_a_small_diffusion_model_and_more_likelihood_does_not(
     study: PlaneStudy, sharpened: EDM
 ) -> None:
-    recipe = finetuning(150, pool_size=4_000)
     torch.manual_seed(0)
-    more = study.mle(recipe, rounds=3)[-1]
+    more = CONTENDERS["mle"].build(study.start, replace(ON_POINTS, pool_size=4_000, rounds=3))[-1]
     inside = [study.region.share_inside(draw(model, 8_000)) for model in (study.pretrained, more, sharpened)]
     assert inside[2] > max(inside[:2]) + 0.02
 
@@ -107,10 +106,12 @@ def test_divergences_do_not_depend_on_what_was_drawn_before(study: PlaneStudy) -
 
 
 def test_guidance_has_a_denoiser_for_each_rate_and_weight_and_calls_the_classifier_beside_the_network(
-    study: PlaneStudy,
+    study: PlaneStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("methods.ddo.contenders.WEIGHTS", [0.5, 1.0, 2.0])
     torch.manual_seed(0)
-    guided = study.guided(width=8, steps=2, pool_size=100, rates=[1e-3, 1e-2], weights=[0.5, 1.0, 2.0])
+    plan = replace(ON_POINTS, steps=2, pool_size=100, rates=(1e-3, 1e-2))
+    guided = CONTENDERS["discriminator_guidance"].build(study.start, plan)
     assert len(guided) == 6
     unguided = network_calls(study.pretrained)
     assert unguided == evaluations(18)
@@ -118,10 +119,10 @@ def test_guidance_has_a_denoiser_for_each_rate_and_weight_and_calls_the_classifi
 
 
 def test_tuned_likelihood_takes_the_better_rate_in_each_round(study: PlaneStudy) -> None:
-    recipe = finetuning(20, pool_size=1)
     torch.manual_seed(0)
-    hopeless = replace(recipe, lr=1.0)
-    kept = study.tuned_mle([hopeless, replace(recipe, lr=1e-6)], rounds=2)
+    hopeless = 1.0
+    plan = replace(ON_POINTS, steps=20, pool_size=1, rates=(hopeless, 1e-6), rounds=2)
+    kept = CONTENDERS["mle_tuned"].build(study.start, plan)
     assert all(study.validate(model) < study.validate(study.pretrained) + 0.05 for model in kept)
 
 

@@ -20,9 +20,11 @@ from methods.ddo.baselines import (
 )
 from methods.ddo.densities import BernoulliMixture, GaussianMixture, TableDensity
 from methods.ddo.likelihood import MADE, SoftmaxChain
-from methods.ddo.metrics import Region, frechet_distance, sliced_w2
-from methods.ddo.networks import Classifier, PointMLP, UNet
+from methods.ddo.metrics import Region, sliced_w2
+from methods.ddo.networks import Classifier, PointMLP
 from methods.shared.diffusion import EDM, edm_loss, heun, log_likelihood
+from methods.shared.frechet import frechet_distance
+from methods.shared.unet import UNet
 
 BITS = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 8)
 

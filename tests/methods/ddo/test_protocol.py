@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -25,14 +25,16 @@ from methods.ddo import (
 )
 from methods.ddo import experiments as ex
 from methods.ddo.baselines import DiscriminatorGuidance, continue_mle, pretrain
+from methods.ddo.contenders import CONTENDERS, ON_POINTS
 from methods.ddo.ddo import lowest
 from methods.ddo.densities import GaussianMixture
 from methods.ddo.images import ImageStudy
 from methods.ddo.likelihood import SoftmaxChain
-from methods.ddo.metrics import Region, frechet_distance
+from methods.ddo.metrics import Region
 from methods.ddo.networks import PointMLP
-from methods.ddo.plane import PlaneStudy, finetuning
+from methods.ddo.plane import PlaneStudy
 from methods.shared.diffusion import EDM, EMA, edm_loss, frozen, heun, sampling_sigmas, squared_errors
+from methods.shared.frechet import frechet_distance
 from tests.methods.blindness import run_small
 from tests.methods.unusual import assert_takes_or_refuses
 
@@ -112,14 +114,17 @@ def test_the_validation_score_in_the_rows_is_the_least_of_all_that_were_tried(mo
 def test_maximum_likelihood_has_the_steps_rate_and_batch_of_a_round(monkeypatch: pytest.MonkeyPatch) -> None:
     recipes: dict[str, list[Recipe]] = {"mle": [], "ddo": []}
 
+    def of_plan(plan: Recipe) -> Recipe:
+        return Recipe(**{field.name: getattr(plan, field.name) for field in fields(Recipe)})
+
     def spy(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda model, loss, recipe: (recipes[name].append(recipe), plain(model, loss, recipe))[1]
+        return lambda model, loss, plan: (recipes[name].append(of_plan(plan)), plain(model, loss, plan))[1]
 
     monkeypatch.setattr("methods.ddo.baselines.finetune", spy("mle", finetune))
     monkeypatch.setattr("methods.ddo.ddo.finetune", spy("ddo", finetune))
     small = dict(steps=2, round_steps=3, rounds=2, points=20, pool=30, width=4, likelihood_points=2)
     run_small("ddo", "plane", **small, candidates=[(1.0, 1.0), (2.0, 1.0)], rates=[1e-3, 1e-4], more=False)
-    recipe = finetuning(3, 30)
+    recipe = Recipe(steps=3, batch_size=512, lr=3e-4, half_life=30, pool_size=30)
     assert recipes["ddo"] == [recipe] * (2 * 2 + 2 + 2)
     assert recipes["mle"][:2] == [recipe] * 2
     assert recipes["mle"][2:] == [replace(recipe, lr=rate) for rate in (1e-3, 1e-4, 1e-3, 1e-4)]
@@ -202,12 +207,15 @@ def test_more_likelihood_goes_on_from_the_round_before() -> None:
 def test_a_search_of_rates_goes_on_from_the_best_of_the_round_before(monkeypatch: pytest.MonkeyPatch) -> None:
     starts: list[nn.Module] = []
     monkeypatch.setattr(
-        "methods.ddo.plane.continue_mle", lambda model, *rest: (starts.append(model), continue_mle(model, *rest))[1]
+        "methods.ddo.contenders.continue_mle",
+        lambda model, *rest: (starts.append(model), continue_mle(model, *rest))[1],
+        lambda model, *rest: (starts.append(model), continue_mle(model, *rest))[1],
     )
     torch.manual_seed(0)
     density, model = GaussianMixture.ring(), frozen(EDM(PointMLP(4)))
     study = PlaneStudy(density, Region.of(density, 2_000), model, torch.randn(50, 2), density.sample(50), 5)
-    kept = study.tuned_mle([finetuning(1, 1), finetuning(1, 1, lr=1e-2)], rounds=3)
+    plan = replace(ON_POINTS, steps=1, pool_size=1, rates=(3e-4, 1e-2), rounds=3)
+    kept = CONTENDERS["mle_tuned"].build(study.start, plan)
     assert [id(start) for start in starts] == [id(at) for at in (model, model, kept[0], kept[0], kept[1], kept[1])]
 
 
