@@ -20,6 +20,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from methods.shared.checks import check_option, check_sizes
+from methods.shared.kernels.linear import linear
 
 FLUID, AIR, SOLID = 0, 1, 2
 
@@ -73,7 +74,7 @@ class Poisson:
         """(..., *shape) -> (..., *shape), zero off the fluid. Differentiable: its own adjoint, for A is symmetric."""
         if p.shape[-self.dim :] != self.shape:
             raise ValueError(f"A acts on grids of {self.shape} cells; got a tensor of shape {tuple(p.shape)}")
-        return _Apply.apply(p, self) if p.requires_grad else self._apply(p)
+        return linear(p, self._apply, self._apply) if p.requires_grad else self._apply(p)
 
     def _apply(self, p: Tensor) -> Tensor:
         p = p if self._mask is None else p * self._mask
@@ -132,17 +133,6 @@ class Poisson:
         out = torch.zeros(self.shape, dtype=self.dtype)
         out[self.cells == FLUID] = torch.from_numpy(vector).to(self.dtype)
         return out.to(self.device)
-
-
-class _Apply(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, p: Tensor, A: Poisson) -> Tensor:
-        ctx.A = A  # type: ignore[attr-defined]
-        return A._apply(p)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.A._apply(gradient), None  # type: ignore[attr-defined]
 
 
 def _open_faces(padded: np.ndarray, axis: int) -> np.ndarray:

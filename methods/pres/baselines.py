@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from methods.pres.layers import MergeLayer, OneQueryAttention, TimeEncoder
 from methods.pres.pres import PRES, Update
 from methods.shared.checks import check_numbers, check_sizes
-from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, Neighbors, Rows, StreamModel, last_occurrence
+from methods.shared.kernels.temporal import gru_update, rows_of
+from methods.shared.temporal import Batch, NeighborIndex, Neighbors, StreamModel, last_occurrence
 
 
 @dataclass(frozen=True)
@@ -224,7 +225,7 @@ class MessageModel(MemoryModel):
     def _cell(self, message: Tensor, memory: Tensor) -> Tensor:
         cell = self.updater
         if isinstance(cell, nn.GRUCell):
-            return GRUUpdate.apply(message, memory, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            return gru_update(message, memory, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
         return cell(message, memory)
 
     def store(self, batch: Batch, step: Step, index: NeighborIndex) -> None:
@@ -260,7 +261,7 @@ class TGN(MessageModel):
     def embed(self, update: Update, roots: Roots) -> Tensor:
         assert roots.near is not None
         near, memory = roots.near, update.after.index_select(0, roots.rows)
-        theirs = Rows.apply(update.after, roots.near_rows)
+        theirs = rows_of(update.after, roots.near_rows)
         one = memory.new_ones(len(theirs), 1)
         keys = torch.cat([theirs, near.edge_features, self.time_encoder(near.age), one], dim=1)
         now = torch.cos(self.time_encoder.bias)  # phi(0)

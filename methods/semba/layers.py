@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from methods.shared.temporal import CosineOfTime, Rows, segment_softmax
+from methods.shared.kernels.temporal import cosine_of_time, rows_of
+from methods.shared.temporal import segment_softmax
 
 
 class TimeEncoder(nn.Module):
@@ -17,7 +18,7 @@ class TimeEncoder(nn.Module):
         self.lin = nn.Linear(1, out_channels)
 
     def forward(self, dt: Tensor) -> Tensor:
-        return CosineOfTime.apply(dt, self.lin.weight.squeeze(1), self.lin.bias)
+        return cosine_of_time(dt, self.lin.weight.squeeze(1), self.lin.bias)
 
 
 class NeighborAttention(nn.Module):
@@ -57,8 +58,8 @@ class NeighborAttention(nn.Module):
         asking, edge = x.index_select(0, query), self.lin_edge(edge_attr)
         heads = (self.heads, edge.shape[1] // self.heads)
         q = self.lin_query(asking) * heads[1] ** -0.5
-        k = Rows.apply(self.lin_key(x), near) + edge
-        v = Rows.apply(self.lin_value(x), near) + edge
+        k = rows_of(self.lin_key(x), near) + edge
+        v = rows_of(self.lin_value(x), near) + edge
         scores = (q.index_select(0, owner) * k).unflatten(1, heads).sum(-1)
         share = segment_softmax(scores.T, owner, len(query)).T
         share = F.dropout(share, self.dropout, self.training)

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 from datasets.temporal import EventStream
 from methods.semba.layers import TimeEncoder
 from methods.semba.semba import BALANCE, ENEMIES, FRIENDS, Measured, TemporalModel
-from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex
+from methods.shared.kernels.temporal import gru_update
+from methods.shared.temporal import Batch, NeighborIndex
 
 THRESHOLD = 0.5
 POSITIVE, NEGATIVE = 0, 1
@@ -97,7 +98,7 @@ class ReleasedMemory(nn.Module):
             total = message.new_zeros(len(nodes), message.shape[1]).index_add_(0, receiver, message)
             times.append(t.new_zeros(len(nodes)).scatter_reduce_(0, receiver, t, "amax"))
             weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
-            memories.append(GRUUpdate.apply(total / count, self.memory[into].index_select(0, nodes), *weights))
+            memories.append(gru_update(total / count, self.memory[into].index_select(0, nodes), *weights))
         return Measured(nodes, torch.stack(memories), torch.stack(times))
 
     @torch.no_grad()

@@ -38,7 +38,8 @@ from torch import Tensor, nn
 from datasets.temporal import EventStream
 from methods.semba.layers import NeighborAttention, TimeEncoder
 from methods.shared.checks import check_probabilities, check_sizes
-from methods.shared.temporal import Batch, GRUUpdate, NeighborIndex, StreamModel
+from methods.shared.kernels.temporal import gru_update
+from methods.shared.temporal import Batch, NeighborIndex, StreamModel
 
 FRIENDS, ENEMIES = 0, 1
 
@@ -97,7 +98,7 @@ class SignedMemory(nn.Module):
         for m, cell in enumerate(self.cells):
             before, rows = self.memory[m].index_select(0, nodes), self.waiting[m][nodes].nonzero().squeeze(1)
             message, memory = self.message[m].index_select(0, nodes[rows]), before.index_select(0, rows)
-            after = GRUUpdate.apply(message, memory, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+            after = gru_update(message, memory, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
             memories.append(before.index_copy(0, rows, after))
         time = torch.where(self.waiting[:, nodes], self.message_time[:, nodes], self.last_update[:, nodes])
         return Measured(nodes, torch.stack(memories), time)

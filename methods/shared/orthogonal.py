@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from methods.shared.checks import check_sizes, refuse_to_derive_again
+from methods.shared.checks import check_sizes
+from methods.shared.kernels.householder import reflections
 from methods.shared.sheaf import wide
 
 
@@ -18,7 +17,7 @@ def householder(params: Tensor, dim: int) -> Tensor:
     and Q = H_1 ... H_d. Differentiable once: a second derivative is refused.
     """
     vectors = _lower(params, dim) + torch.eye(dim, dtype=params.dtype, device=params.device)
-    return _Householder.apply(vectors[:, :, : dim - 1].permute(2, 1, 0).contiguous()).permute(2, 0, 1)
+    return reflections(vectors[:, :, : dim - 1].permute(2, 1, 0).contiguous()).permute(2, 0, 1)
 
 
 def cayley(params: Tensor, dim: int) -> Tensor:
@@ -50,37 +49,3 @@ def _lower(params: Tensor, dim: int) -> Tensor:
     lower = params.new_zeros(params.shape[0], dim, dim)
     lower[:, row, column] = params
     return lower
-
-
-class _Householder(torch.autograd.Function):
-    """vectors (d - 1, d, E), v_k at [k] -> H_1 ... H_d, (d, d, E); v_d is always the last unit vector.
-
-    Edges come last, so that every operation runs along them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, vectors: Tensor) -> Tensor:
-        taus = 2 / vectors.square().sum(1)
-        product = torch.eye(vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
-        product[-1, -1] = -1.0
-        product = product.unsqueeze(2).expand(-1, -1, vectors.shape[2])
-        products = []  # [k] is the product right of H_k
-        for v, tau in zip(reversed(vectors), reversed(taus), strict=True):
-            products.append(product)
-            product = product - (tau * v).unsqueeze(1) * (v.unsqueeze(1) * product).sum(0)
-        ctx.save_for_backward(vectors, taus, *reversed(products))
-        return product
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        refuse_to_derive_again("householder")
-        vectors, taus, *products = ctx.saved_tensors
-        result = []
-        for v, tau, right in zip(vectors, taus, products, strict=True):
-            # of H_k the gradient is M = (H_1 .. H_k-1)^T dQ right^T, and of v: -tau (M + M^T) v + tau^2 (v^T M v) v
-            from_right, from_left = (v.unsqueeze(1) * right).sum(0), (v.unsqueeze(1) * gradient).sum(0)
-            m_v = (gradient * from_right).sum(1)
-            both = m_v + (right * from_left).sum(1)
-            result.append(tau * (tau * (v * m_v).sum(0) * v - both))
-            gradient = gradient - (tau * v).unsqueeze(1) * from_left
-        return torch.stack(result) if result else torch.zeros_like(vectors)

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import is_sparse
 
-from methods.shared.checks import check_sizes, refuse_to_derive_again
+from methods.shared.checks import check_sizes
 from methods.shared.graph import checked_edge_index
+from methods.shared.kernels.laplacian import laplacian_product, matrix_inverse_sqrt, pairs
+from methods.shared.kernels.linear import linear
 
 
 class SheafIndex:
@@ -69,11 +71,14 @@ class SheafIndex:
     def sum(self, values: Tensor) -> Tensor:
         """(2m, ...) values of arcs (v, u) -> (N, ...) their sums over each v."""
         flat = values.unsqueeze(1) if values.dim() == 1 else values.flatten(1)
-        return _Sum.apply(wide(flat), self).to(values.dtype).reshape(self.num_nodes, *values.shape[1:])
+        # a product with the incidence matrix is several times faster than index_add
+        incidence = self.incidence(wide(flat).dtype)
+        total = linear(wide(flat), lambda x: incidence @ x, lambda gradient: gradient.index_select(0, self.arcs[0]))
+        return total.to(values.dtype).reshape(self.num_nodes, *values.shape[1:])
 
     def pairs(self, own: Tensor, other: Tensor) -> Tensor:
         """own (N, P), other (N, P) -> (2m, P): own[v] + other[u] for every arc (v, u)."""
-        return _Pairs.apply(wide(own), wide(other), self).to(own.dtype)
+        return pairs(wide(own), wide(other), self).to(own.dtype)
 
     def incidence(self, dtype: torch.dtype) -> Tensor:
         """(N, 2m) sparse CSR: 1 where the arc starts at the node."""
@@ -82,11 +87,11 @@ class SheafIndex:
             self._made[dtype] = _csr(self._starts, self._by_source, ones, (self.num_nodes, ones.shape[0]))
         return self._made[dtype]
 
-    def pattern(self, dim: int, full_edges: bool, full_nodes: bool) -> _Pattern:
+    def pattern(self, dim: int, full_edges: bool, full_nodes: bool) -> Pattern:
         """Places of a Laplacian of stalks of dimension `dim`, with full or diagonal blocks for edges and nodes."""
         key = (dim, full_edges, full_nodes)
         if key not in self._made:
-            self._made[key] = _Pattern(self, *key)
+            self._made[key] = Pattern(self, *key)
         return self._made[key]
 
 
@@ -97,7 +102,7 @@ def _nodes_named(edge_index: Tensor) -> int:
     return int(edge_index.max()) + 1 if edge_index.numel() else 0
 
 
-class _Pattern:
+class Pattern:
     """CSR places of a Laplacian on N d rows whose blocks are full (d, d) matrices or diagonals.
 
     take: entry of the CSR matrix -> place in [values of edges, values of nodes]. A value of an edge is there twice, at
@@ -132,7 +137,11 @@ class _Pattern:
         return rows.unsqueeze(2).expand(shape).flatten(), columns.unsqueeze(1).expand(shape).flatten()
 
     def matrix(self, edge_values: Tensor, node_values: Tensor) -> Tensor:
-        values = torch.cat([edge_values.flatten(), node_values.flatten()]).index_select(0, self.take)
+        """(N d, N d) sparse CSR of the values of blocks: of each edge v < u, and of each node."""
+        return self.with_values(torch.cat([edge_values.flatten(), node_values.flatten()]).index_select(0, self.take))
+
+    def with_values(self, values: Tensor) -> Tensor:
+        """(N d, N d) sparse CSR of one value an entry."""
         return _csr(self.starts, self.columns, values, (self.size, self.size))
 
 
@@ -207,7 +216,7 @@ class SheafLaplacian:
             nodes = nodes.unsqueeze(1).expand(-1, self.dim)
         pattern = self.index.pattern(self.dim, self.full, full_nodes)
         rows = self._scaled(x).reshape(pattern.size, -1)
-        product = _Apply.apply(wide(self.edge_blocks), wide(nodes), wide(rows), pattern)
+        product = laplacian_product(wide(self.edge_blocks), wide(nodes), wide(rows), pattern)
         return self._scaled(product.to(x.dtype).reshape(x.shape))
 
     def _scaled(self, x: Tensor) -> Tensor:
@@ -261,91 +270,12 @@ def inverse_sqrt(blocks: Tensor, offset: float) -> Tensor:
     """
     if blocks.dim() < 3:
         return (blocks + offset).rsqrt()
-    return _MatrixInverseSqrt.apply(wide(blocks + offset * torch.eye(blocks.shape[-1]).to(blocks))).to(blocks.dtype)
+    return matrix_inverse_sqrt(wide(blocks + offset * torch.eye(blocks.shape[-1]).to(blocks))).to(blocks.dtype)
 
 
 def wide(x: Tensor) -> Tensor:
     """float32 for numbers of 16 bits, in which sparse products and decompositions do not exist."""
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-
-
-class _Apply(torch.autograd.Function):
-    """L x for a symmetric L. dx = L dy; the gradient of an entry of L is the dot product of a row of dy and one of x,
-    so torch evaluates dy x^T at the entries of L only."""
-
-    @staticmethod
-    def forward(ctx: Any, edge_values: Tensor, node_values: Tensor, x: Tensor, pattern: _Pattern) -> Tensor:
-        matrix = pattern.matrix(edge_values, node_values)
-        ctx.save_for_backward(matrix.values(), x)
-        ctx.pattern, ctx.shapes = pattern, (edge_values.shape, node_values.shape)
-        return matrix @ x
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        refuse_to_derive_again("SheafLaplacian")
-        values, x = ctx.saved_tensors
-        pattern: _Pattern = ctx.pattern
-        gradient = gradient.contiguous()
-        matrix = _csr(pattern.starts, pattern.columns, values, (pattern.size, pattern.size))
-        edge, node, needs = None, None, ctx.needs_input_grad
-        if needs[0] or needs[1]:
-            entries = torch.sparse.sampled_addmm(matrix, gradient, x.t(), beta=0.0).values()
-            first, second = pattern.edge_places
-            edge = (entries.index_select(0, first) + entries.index_select(0, second)).reshape(ctx.shapes[0])
-            node = entries.index_select(0, pattern.node_places).reshape(ctx.shapes[1])
-        return edge, node, matrix @ gradient if needs[2] else None, None
-
-
-class _Sum(torch.autograd.Function):
-    """Sums over the arcs of each node. A product with the incidence matrix is several times faster than index_add."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, index: SheafIndex) -> Tensor:
-        ctx.index = index
-        return index.incidence(values.dtype) @ values
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.index_select(0, ctx.index.arcs[0]), None
-
-
-class _Pairs(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, other: Tensor, index: SheafIndex) -> Tensor:
-        ctx.index = index
-        return own.index_select(0, index.arcs[0]) + other.index_select(0, index.arcs[1])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        index: SheafIndex = ctx.index
-        both = torch.cat([gradient, index.reverse(gradient)], dim=1)
-        own, other = (index.incidence(gradient.dtype) @ both).split(gradient.shape[1], dim=1)
-        return own, other, None
-
-
-class _MatrixInverseSqrt(torch.autograd.Function):
-    """A^-1/2 by eigenvalues, with the derivative of Daleckii and Krein: the divided differences of x^-1/2, in a form
-    that has no division by the difference of two eigenvalues."""
-
-    @staticmethod
-    def forward(ctx: Any, matrices: Tensor) -> Tensor:
-        # eigh ends on NaN with an error of LAPACK; here it comes out as it went in
-        finite = matrices.isfinite().all(dim=(1, 2))[:, None, None]
-        eye = torch.eye(matrices.shape[1]).to(matrices)
-        eigenvalues, vectors = torch.linalg.eigh(torch.where(finite, matrices, eye))
-        root = torch.where(finite[:, 0], eigenvalues.sqrt(), torch.nan)
-        ctx.save_for_backward(root, vectors)
-        return (vectors / root.unsqueeze(1)) @ vectors.mT
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        refuse_to_derive_again("inverse_sqrt")
-        root, vectors = ctx.saved_tensors
-        i, j = root.unsqueeze(2), root.unsqueeze(1)
-        inner = vectors.mT @ ((gradient + gradient.mT) / 2) @ vectors
-        return vectors @ (-inner / (i * j * (i + j))) @ vectors.mT
 
 
 def _csr(starts: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:

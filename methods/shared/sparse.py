@@ -8,10 +8,13 @@ and kept; for a feature matrix that turns the slowest layer of a graph network i
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from methods.shared.kernels.linear import linear
 
 
 class SparseMatrix:
@@ -109,7 +112,7 @@ class SparseMatrix:
             x = x.to(self.csr.dtype)
         if x.dim() != 2 or x.shape[0] != self.shape[1]:
             raise ValueError(f"a sparse matrix of shape {tuple(self.shape)} times one of shape {tuple(x.shape)}")
-        return _Product.apply(x, self.csr, self.transpose)
+        return linear(x, partial(_multiply, self.csr), partial(_multiply, self.transpose))
 
 
 class Linear(nn.Linear):
@@ -134,17 +137,6 @@ def drop(x: Tensor | SparseMatrix, p: float, training: bool = True) -> Tensor | 
 def _dropped(x: Tensor, p: float) -> Tensor:
     """torch's dropout draws Bernoulli variables one by one on a CPU, which takes four times as long."""
     return x * torch.rand_like(x).ge_(p).div_(1 - p) if p < 1 else torch.zeros_like(x)
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, csr: Tensor, transpose: Tensor) -> Tensor:
-        ctx.transpose = transpose  # type: ignore[attr-defined]
-        return _multiply(csr, x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _multiply(ctx.transpose, gradient), None, None  # type: ignore[attr-defined]
 
 
 def _multiply(csr: Tensor, x: Tensor) -> Tensor:

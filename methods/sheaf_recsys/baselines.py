@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv
 from torch_geometric.nn.models import LightGCN
 
-from methods.shared.checks import refuse_to_derive_again
+from methods.shared.kernels.gather import gather
 from methods.shared.sparse import SparseMatrix
 from methods.sheaf_recsys.data import Interactions
 from methods.sheaf_recsys.sheaf_recsys import INITIAL_STD
@@ -115,25 +115,6 @@ class AttentionGraph:
         return _csr(self.starts, self.sender, values)
 
 
-class _Gather(torch.autograd.Function):
-    """y_v = sum over arcs into v of value * x_sender, differentiable in values (A + N,) and x (N, c)."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, x: Tensor, graph: AttentionGraph) -> Tensor:
-        ctx.save_for_backward(values, x)
-        ctx.graph = graph
-        return graph.matrix(values) @ x
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        refuse_to_derive_again("StoredGATConv")
-        (values, x), graph = ctx.saved_tensors, ctx.graph
-        gradient = gradient.contiguous()
-        of_values = torch.sparse.sampled_addmm(graph.matrix(values), gradient, x.T, beta=0.0).values()
-        # the graph is undirected, so its transpose has the same places
-        return of_values, graph.matrix(values.index_select(0, graph.reverse)) @ gradient, None
-
-
 class StoredGATConv(GATConv):
     """torch-geometric's `GATConv` with one head and no dropout, over an `AttentionGraph`.
 
@@ -147,7 +128,7 @@ class StoredGATConv(GATConv):
         score = F.leaky_relu(score, self.negative_slope)
         highest = torch.segment_reduce(score.detach(), "max", offsets=graph.starts)
         weight = (score - highest.index_select(0, graph.receiver)).exp()
-        total = _Gather.apply(weight, torch.cat([mapped, torch.ones_like(mapped[:, :1])], dim=1), graph)
+        total = gather(weight, torch.cat([mapped, torch.ones_like(mapped[:, :1])], dim=1), graph)
         return total[:, :-1] / total[:, -1:] + self.bias
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from methods.pres.layers import Attend, OneQueryAttention, TimeEncoder, attend
+from methods.pres.layers import OneQueryAttention, TimeEncoder
 
 
 def test_time_encoder_is_all_ones_at_gap_zero_and_has_the_frequencies_of_the_paper() -> None:
@@ -72,23 +71,6 @@ def test_attention_applies_the_shared_part_of_the_query_and_the_map_that_follows
     torch.testing.assert_close(
         attention(query, key, owner, shared=shared, then=then), attention(whole, key, owner) @ then.T
     )
-
-
-@pytest.mark.parametrize("dropped", [False, True])
-def test_hand_written_attention_equals_its_twin_in_values_and_gradients(dropped: bool) -> None:
-    torch.manual_seed(1)
-    probe = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
-    key = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    owner = torch.tensor([0, 0, 0, 2, 3, 3])
-    keep = (torch.rand(2, 6) > 0.3).double() / 0.7 if dropped else None
-    results = []
-    for function in (Attend.apply, attend):
-        mixed = function(probe, key, owner, keep)
-        loss = (mixed * torch.arange(24.0).view(2, 4, 3)).sum()
-        results.append([mixed, *torch.autograd.grad(loss, (probe, key))])
-    for hand, twin in zip(*results, strict=True):
-        torch.testing.assert_close(hand, twin)
-    assert torch.autograd.gradcheck(Attend.apply, (probe, key, owner, keep))
 
 
 def test_attention_dropout_keeps_the_expected_share() -> None:

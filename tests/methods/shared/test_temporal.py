@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 
 from datasets.temporal import EventStream
 from methods.shared.temporal import (
-    CosineOfTime,
-    GRUUpdate,
     NeighborIndex,
-    Rows,
     batches,
     last_occurrence,
     segment_softmax,
@@ -103,47 +99,11 @@ def test_selecting_events_keeps_the_nodes() -> None:
     assert set(part.src.tolist()) == {3}
 
 
-def test_time_encoders_gradient_is_that_of_its_values() -> None:
-    dt = torch.randn(5, dtype=torch.float64)
-    weight, bias = (torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2))
-    assert torch.autograd.gradcheck(CosineOfTime.apply, (dt, weight, bias))
-
-
-def test_gru_update_equals_torchs_cell_in_values_and_gradients() -> None:
-    torch.manual_seed(0)
-    cell, message, memory = nn.GRUCell(5, 3).double(), torch.randn(4, 5).double(), torch.randn(4, 3).double()
-    weights = (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    wanted, got = cell(message, memory), GRUUpdate.apply(message, memory, *weights)
-    torch.testing.assert_close(got, wanted)
-    slope = torch.randn(4, 3).double()
-    for hand, twin in zip(*(torch.autograd.grad(y, weights, slope) for y in (got, wanted)), strict=True):
-        torch.testing.assert_close(hand, twin)
-
-
-def test_rows_add_their_gradients_up_where_a_row_is_taken_twice() -> None:
-    table = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(Rows.apply, (table, torch.tensor([2, 0, 2, 3])))
-
-
 def test_segment_softmax_is_the_softmax_of_each_owners_entries() -> None:
     scores, owner = torch.randn(2, 6, dtype=torch.float64), torch.tensor([0, 0, 0, 2, 2, 3])
     shares = segment_softmax(scores, owner, 4)
     for first, last in ((0, 3), (3, 5), (5, 6)):
         torch.testing.assert_close(shares[:, first:last], scores[:, first:last].softmax(1))
-
-
-def test_a_second_derivative_is_refused_where_it_would_be_wrong() -> None:
-    dt, weight, bias = torch.rand(3), torch.rand(2, requires_grad=True), torch.rand(2, requires_grad=True)
-    x, cell = torch.rand(3, 4), torch.nn.GRUCell(4, 4)
-    of_cell = [cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh]
-    for out, given in (
-        (CosineOfTime.apply(dt, weight, bias), [weight, bias]), (GRUUpdate.apply(x, x, *of_cell), of_cell),
-    ):  # fmt: skip
-        torch.autograd.grad(out.sum(), given, retain_graph=True)
-        with pytest.raises(RuntimeError, match="has a first derivative only"):
-            torch.autograd.grad(out.sum(), given, create_graph=True)
-    table = torch.rand(3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradgradcheck(Rows.apply, (table, torch.tensor([2, 0, 2])))
 
 
 def test_nodes_out_of_range_and_batches_of_nothing_are_refused() -> None:
