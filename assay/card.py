@@ -173,9 +173,6 @@ class Card(Strict):
         description="what axes call a metric or a knob: `{depth: layers, accuracy: test accuracy (%)}`",
     )
     figures: tuple[Figure, ...] = Field(default=(), description="a list of pictures of measurements")
-    search: dict[NAME, dict[NAME, tuple[Scalar, ...]]] = Field(
-        default_factory=dict, description="spaces that are still here; new papers have them in `contenders.py`"
-    )
     slug: str = Field(default="", exclude=True)
     path: Path = Field(default=Path(), exclude=True)
 
@@ -295,9 +292,6 @@ class Card(Strict):
         for method in self.methods:
             if method in ("value", "log") or method.startswith("__"):
                 raise ValueError(f"methods.{method}: '{method}' means something else in an expression; rename it")
-        for method in self.search:
-            if method not in self.methods:
-                raise ValueError(f"search.{method}: no method '{method}' under 'methods'")
         for claim_id, claim in self.claims.items():
             if claim.reported is not None and claim.reported not in self.reported:
                 raise ValueError(f"claims.{claim_id}.reported: no number '{claim.reported}' under 'reported'")

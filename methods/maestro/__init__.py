@@ -13,7 +13,7 @@ Every layer of your own net as two factors, trained so that their columns are in
     logits = small(x)  # (32, 3)
 """
 
-from methods.maestro.deployment import deploy, greedy_ranks, recalibrate_batch_norm, uniform_ranks
+from methods.maestro.deployment import deploy, greedy_ranks, uniform_ranks
 from methods.maestro.layers import LowRankConv2d, LowRankLinear, decompose, low_rank_layers, ranks_of, truncated
 from methods.maestro.maestro import RankSampler, group_lasso, importances, lod_loss, shrink
 from methods.maestro.training import Recipe, fit, train_maestro
@@ -32,7 +32,6 @@ __all__ = [
     "lod_loss",
     "low_rank_layers",
     "ranks_of",
-    "recalibrate_batch_norm",
     "shrink",
     "train_maestro",
     "truncated",

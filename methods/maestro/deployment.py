@@ -1,14 +1,13 @@
-"""From one trained net to a net of chosen ranks: which ranks, the cut itself, and fresh batch statistics."""
+"""From one trained net to a net of chosen ranks: which ranks, and the cut itself."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from methods.maestro.layers import low_rank_layers, ranks_of, share_of
 from methods.shared.checks import check_numbers
@@ -60,27 +59,6 @@ def deploy(model: nn.Module, ranks: Mapping[str, int] | None = None) -> nn.Modul
     return small
 
 
-@torch.no_grad()
-def recalibrate_batch_norm(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replace running statistics by the mean over batches of the batches' own: those of other ranks do not fit."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    if not norms:
-        return
-    batches = list(batches)
-    if not batches:
-        raise ValueError("recalibrate_batch_norm: without a batch there are no statistics")
-    before, training = [m.momentum for m in norms], model.training
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    model.train()
-    for x in batches:
-        model(x)
-    model.train(training)
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
-
-
 def greedy_ranks(model: nn.Module, loss: Callable[[], float], positions: Mapping[str, int],
                  step: float = 0.1) -> Iterator[dict[str, int]]:  # fmt: skip
     """Ranks of ever smaller nets: cut again and again where the loss grows least for each MAC removed.
@@ -90,7 +68,7 @@ def greedy_ranks(model: nn.Module, loss: Callable[[], float], positions: Mapping
 
     Args:
         loss: of the model as it stands, on validation data.
-        positions: name -> outputs that a layer computes for an example (1, or H' W'), as in `accounting.counted`.
+        positions: name -> outputs that a layer computes for an example (1, or H' W'), as `accounting.counted` has them.
         step: share of a layer's ranks, at least one rank, that a cut drops.
 
     Yields:

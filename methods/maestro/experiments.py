@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from assay.experiment import Run, experiment
-from methods.maestro.accounting import parameter_count
 from methods.maestro.baselines import pufferfish_form, svd_after_training
+from methods.maestro.contenders import CONTENDERS
 from methods.maestro.deployment import deploy, uniform_ranks
 from methods.maestro.layers import LowRankLinear, decompose, low_rank_layers
 from methods.maestro.linear import (
@@ -25,9 +25,10 @@ from methods.maestro.linear import (
     svd_terms,
 )
 from methods.maestro.maestro import RankSampler, lod_loss
-from methods.maestro.models import lenet
 from methods.maestro.study import Study
 from methods.maestro.training import cross_entropy
+from methods.shared.accounting import parameter_count
+from methods.shared.hosts import lenet
 
 LINEAR = {"maestro": True, "plain_factorised": False}  # method -> whether it is trained by LoD
 POINTS = 40
@@ -182,9 +183,8 @@ def footprint(run: Run, host: str, train_size: int, budgets: list[int]) -> None:
     study = Study(run, host, train_size)
     dense, pufferfish = study.trained("dense").model, study.trained("pufferfish").model
     matched, full = parameter_count(deploy(pufferfish)), parameter_count(dense)
-    knobs = study.knobs("maestro")
     models = {
-        "maestro": study.trained("maestro", knobs, lambda_gl=knobs["lambda_gl"]).model,
+        "maestro": study.trained("maestro", study.plan("maestro")).model,
         "svd": svd_after_training(dense),
         "plain_factorised": study.trained("plain_factorised").model,
     }
@@ -243,8 +243,7 @@ def validation_score(method: str, hyperparameters: dict[str, float], seed: int) 
     """
     study = Study(Run("tune", "standard", seed, LENET["datasets"][0]), LENET["host"], LENET["train_size"])
     name = "maestro" if method == "maestro_chosen" else method
-    options = {"lambda_gl": hyperparameters["lambda_gl"]} if method == "maestro" else {}
-    model = study.trained(name, hyperparameters, **options).model
+    model = study.trained(name, CONTENDERS[method].recipe_on(study.host), **hyperparameters).model
     if method != "maestro":
         return study.val_accuracy(model)
     size = parameter_count(deploy(pufferfish_form(study.dense())))

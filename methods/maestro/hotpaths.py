@@ -10,8 +10,8 @@ from torch import nn
 from methods.maestro.deployment import deploy, uniform_ranks
 from methods.maestro.layers import decompose
 from methods.maestro.maestro import group_lasso
-from methods.maestro.models import lenet
 from methods.maestro.training import Images, Recipe, fit, train_maestro
+from methods.shared.hosts import lenet
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ONE_EPOCH = Recipe(lr=0.01, epochs=1)

@@ -47,6 +47,15 @@ class LowRank(nn.Module):
         return self.rank if self._truncation is None else min(self.rank, self._truncation)
 
     @property
+    def out_channels(self) -> int:
+        """n."""
+        return len(self.U)
+
+    def macs_per_position(self) -> int:
+        """b (m + n): two maps of the b columns in use."""
+        return self.rank_in_use * (len(self.U) + len(self.V))
+
+    @property
     def weight(self) -> Tensor:
         """The matrix (n, m) that the columns in use amount to."""
         b = self.rank_in_use

@@ -150,7 +150,7 @@ def main() -> None:
     from methods.maestro.baselines import svd_after_training
     from methods.maestro.deployment import deploy, uniform_ranks
     from methods.maestro.layers import decompose
-    from methods.maestro.models import mlp
+    from methods.shared.hosts import mlp
 
     found = load("digits")
     x, y, test_x, test_y = map(torch.as_tensor, (found.train_x, found.train_y, found.test_x, found.test_y))

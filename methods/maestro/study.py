@@ -8,29 +8,19 @@ from torch import nn
 
 import datasets
 from assay.experiment import MethodRows, Run, seed_everything
-from methods.maestro.accounting import counted, parameter_count
-from methods.maestro.baselines import pufferfish_form, train_dense, train_factorised, train_pufferfish
-from methods.maestro.deployment import deploy, greedy_ranks, recalibrate_batch_norm
-from methods.maestro.layers import decompose, ranks_of
-from methods.maestro.models import HOSTS
-from methods.maestro.training import Images, Recipe, Trained, accuracy, mean_loss, train_maestro
+from methods.maestro.contenders import CONTENDERS, Plan, Task, train
+from methods.maestro.deployment import deploy, greedy_ranks
+from methods.maestro.layers import ranks_of
+from methods.maestro.training import Images, Trained, accuracy, mean_loss
+from methods.shared.accounting import counted, parameter_count
+from methods.shared.batchnorm import recalibrate_batch_norm
+from methods.shared.hosts import HOSTS
 
 Ranks = dict[str, int]
 VALIDATION = 2_000  # images at most; 198 of the digits
 GREEDY_IMAGES = 500  # of them for each trial cut
-TRAIN = {
-    "dense": train_dense, "plain_factorised": train_factorised, "separate": train_factorised,
-    "pufferfish": train_pufferfish, "maestro": train_maestro, "maestro_full_pass": train_maestro,
-}  # fmt: skip
 # Maestro at full rank without a lasso is tuned as `maestro_chosen`, with a lasso at Pufferfish's size as `maestro`.
-SAME_KNOBS = {"separate": "plain_factorised", "maestro": "maestro_chosen"}
-# The paper's for ResNet18. The learning rates of LeNet are tuned, that of the perceptron is one for all.
-RECIPES = {
-    "mlp": Recipe(lr=0.02, epochs=10, batch_size=32),
-    "lenet": Recipe(lr=0.01, epochs=6, batch_size=64),
-    "resnet18": Recipe(lr=0.1, epochs=30, weight_decay=1e-4, decay=True),
-}
-PUFFERFISH_WARMUP = {"mlp": 3, "resnet18": 10}  # epochs; LeNet's is tuned
+TUNED_AS = {"separate": "plain_factorised", "maestro": "maestro_chosen"}
 
 
 class Study:
@@ -59,43 +49,28 @@ class Study:
         seed_everything(self.run.seed)
         return HOSTS[self.host]().to(self.run.device)
 
-    def trained(self, name: str, knobs: dict[str, float] | None = None, **options: float) -> Trained:
+    def trained(self, name: str, plan: Plan | None = None, **changes: float) -> Trained:
         """A contender after its training, from the cache where another experiment has trained it.
 
         Args:
-            knobs: in place of `self.knobs`.
-            options: `lambda_gl` of Maestro, `share` of `separate`.
+            plan: in place of `self.plan`.
+            changes: fields of the plan with other values.
         """
-        knobs = self.knobs(SAME_KNOBS.get(name, name)) if knobs is None else knobs
-        if name == "pufferfish":
-            options["warmup"] = int(knobs["warmup"])
-        elif name == "maestro":
-            options.setdefault("lambda_gl", 0.0)  # one key, and one training, whether it is named or not
-        elif name == "maestro_full_pass":
-            options["full_pass"] = True
-        recipe = replace(RECIPES[self.host], lr=knobs["lr"])
+        plan = replace(plan or self.plan(TUNED_AS.get(name, name)), **changes)
 
         def build() -> dict[str, object]:
-            result = TRAIN[name](self.dense(), self.train, recipe, **options)  # type: ignore[operator]
+            result = train(name, Task(self.dense(), self.train), plan)
             return {"state": result.model.state_dict(), "macs": result.macs, "ranks": result.ranks}
 
-        key = f"{name} {self.host} {self.train_size} {recipe} {sorted(options.items())}"
-        kept = self.run.cached(key, build)
-        model = self._form(name, options.get("share", 1.0))
+        kept = self.run.cached(f"{name} {self.host} {self.train_size} {plan}", build)
+        model = CONTENDERS[name].build(self.dense(), plan)
         model.load_state_dict(kept["state"])
         return Trained(model, kept["macs"], kept["ranks"])
 
-    def knobs(self, name: str) -> dict[str, float]:
-        """Learning rate, and Pufferfish's warm-up and the lasso at a given footprint where they are a method's."""
-        if self.host == "lenet":
-            return self.run.tuned(name)
-        return {"lr": RECIPES[self.host].lr, "warmup": PUFFERFISH_WARMUP[self.host], "lambda_gl": 0.0}
-
-    def _form(self, name: str, share: float) -> nn.Module:
-        dense = self.dense()
-        if name == "dense":
-            return dense
-        return pufferfish_form(dense) if name == "pufferfish" else decompose(dense, share=share)
+    def plan(self, name: str) -> Plan:
+        """The host's, for LeNet with what tuning has found for a contender."""
+        plan = CONTENDERS[name].recipe_on(self.host)
+        return replace(plan, **self.run.tuned(name)) if self.host == "lenet" else plan
 
     def record(self, m: MethodRows, model: nn.Module, ranks: Ranks | None = None, prefix: str = "") -> None:
         """Test accuracy, parameters and MACs of an example, of the deployed net."""

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.maestro.accounting import MacCounter, training_macs
 from methods.maestro.layers import decompose, low_rank_layers, ranks_of
 from methods.maestro.maestro import SHRINK_BELOW, RankSampler, group_lasso, lod_loss, shrink
+from methods.shared.accounting import MacCounter, training_macs
 from methods.shared.checks import check_numbers, check_sizes
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

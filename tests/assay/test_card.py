@@ -376,7 +376,6 @@ def test_what_would_be_ignored_or_contradicts_itself_is_an_error(tmp_path: Path,
     [
         ("venue:", "headline: [worse]\nvenue:", "headline: no claim 'worse'; there are better"),
         ("says: good", "of: ours\n    says: good", "headline: 'better' is a check of ours"),
-        ("venue:", "search: {ugly: {lr: [1]}}\nvenue:", r":\d+: search\.ugly: no method 'ugly'"),
     ],
 )  # fmt: skip
 def test_what_belongs_together_is_asked_for(tmp_path: Path, old: str, new: str, problem: str) -> None:
@@ -449,8 +448,8 @@ def test_a_card_that_would_cost_or_mean_more_than_it_looks_is_refused_at_its_lin
 
 
 def test_an_alias_that_is_written_out_in_no_time_is_allowed(tmp_path: Path) -> None:
-    read = card(tmp_path, HEAD + CLAIM + "search:\n  good: &space {lr: [0.1, 1.0]}\n  bad: *space\n")
-    assert read.search["good"] == read.search["bad"] == {"lr": (0.1, 1.0)}
+    head = HEAD.replace("bad: baseline", "bad: &kind baseline, ugly: *kind")
+    assert card(tmp_path, head + CLAIM).methods == {"good": "proposed", "bad": "baseline", "ugly": "baseline"}
 
 
 def test_experiments_that_are_no_python_are_named_with_file_and_line(tmp_path: Path) -> None:

@@ -17,13 +17,11 @@ from methods.maestro import (
     greedy_ranks,
     low_rank_layers,
     ranks_of,
-    recalibrate_batch_norm,
     train_maestro,
     training,
     truncated,
     uniform_ranks,
 )
-from methods.maestro.accounting import MacCounter, counted, parameter_count
 from methods.maestro.baselines import (
     pufferfish_form,
     svd_after_training,
@@ -42,9 +40,11 @@ from methods.maestro.experiments import (
     svd_recovery,
     truncation,
 )
-from methods.maestro.models import lenet, mlp, resnet18
 from methods.maestro.study import Study
 from methods.maestro.training import Images, accuracy, fit, logits
+from methods.shared.accounting import MacCounter, counted, parameter_count
+from methods.shared.batchnorm import recalibrate_batch_norm
+from methods.shared.hosts import lenet, mlp, resnet18
 
 
 @pytest.fixture(autouse=True)

@@ -20,13 +20,13 @@ from methods.maestro import (
     group_lasso,
     lod_loss,
     low_rank_layers,
-    recalibrate_batch_norm,
     shrink,
     truncated,
     uniform_ranks,
 )
 from methods.maestro import maestro as module
 from methods.maestro.training import Images, accuracy
+from methods.shared.batchnorm import recalibrate_batch_norm
 from tests.methods.unusual import assert_takes_or_refuses
 
 

@@ -34,7 +34,7 @@ from methods.maestro.linear import (
     prefixes,
     svd_terms,
 )
-from methods.maestro.models import lenet, mlp, resnet18
+from methods.shared.hosts import lenet, mlp, resnet18
 
 
 @pytest.fixture(autouse=True)

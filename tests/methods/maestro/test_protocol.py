@@ -16,17 +16,16 @@ from assay.experiment import Run, seed_everything
 from datasets.images import Images as Loaded
 from methods.maestro import (
     Recipe,
+    contenders,
     deploy,
     experiments,
     greedy_ranks,
     low_rank_layers,
-    recalibrate_batch_norm,
     train_maestro,
     training,
     uniform_ranks,
 )
 from methods.maestro import study as studies
-from methods.maestro.accounting import counted, parameter_count
 from methods.maestro.baselines import (
     pufferfish_form,
     svd_after_training,
@@ -34,9 +33,12 @@ from methods.maestro.baselines import (
     train_factorised,
     train_pufferfish,
 )
-from methods.maestro.models import mlp
+from methods.maestro.contenders import Plan, Task
 from methods.maestro.study import Study
-from methods.maestro.training import Images, accuracy, fit, mean_loss
+from methods.maestro.training import Images, Trained, accuracy, fit, mean_loss
+from methods.shared.accounting import counted, parameter_count
+from methods.shared.batchnorm import recalibrate_batch_norm
+from methods.shared.hosts import mlp
 from tests.methods.blindness import run_small
 
 DIGITS: dict[str, Any] = dict(dataset="digits", host="mlp", train_size=200)
@@ -45,12 +47,11 @@ SEED = 3
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(studies.RECIPES, "mlp", SHORT)
-    monkeypatch.setitem(studies.PUFFERFISH_WARMUP, "mlp", 1)
+    monkeypatch.setitem(contenders.HOSTS, "mlp", SHORT)
     monkeypatch.setattr(studies, "VALIDATION", 60)
 
 
-SHORT = Recipe(lr=0.02, epochs=2, batch_size=32)
+SHORT = Plan(lr=0.02, epochs=2, batch_size=32)
 
 
 def study(seed: int = SEED) -> Study:
@@ -220,30 +221,27 @@ def test_lenets_contenders_have_one_recipe_but_for_the_rate_that_was_tuned_for_e
     torch.manual_seed(0)
     few = Loaded(torch.rand(12, 1, 28, 28), torch.arange(12) % 10, torch.rand(4, 1, 28, 28), torch.arange(4))
     monkeypatch.setattr(datasets, "load", lambda name: few)
-    given: dict[str, tuple[Recipe, dict[str, Any]]] = {}
+    given: dict[str, Plan] = {}
 
-    def seen(name: str, train: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda dense, data, recipe, **options: (given.update({name: (recipe, options)}),
-                                                       train(dense, data, recipe, **options))[1]  # fmt: skip
+    def seen(name: str, task: Task, plan: Plan) -> Trained:
+        given[name] = plan
+        return contenders.train(name, task, plan)
 
-    for name, train in list(studies.TRAIN.items()):
-        monkeypatch.setitem(studies.TRAIN, name, seen(name, train))
+    monkeypatch.setattr(studies, "train", seen)
     run = Run("any", "standard", SEED, "fashion_mnist", folder=assay.ROOT / "methods" / "maestro")
     ours = Study(run, "lenet", 8)
-    for name in studies.TRAIN:
+    names = ["dense", "plain_factorised", "separate", "pufferfish", "maestro", "maestro_full_pass"]
+    for name in names:
         ours.trained(name)
     tuned_as = {"separate": "plain_factorised", "maestro": "maestro_chosen"}
-    for name, (recipe, options) in given.items():
-        knobs = run.tuned(tuned_as.get(name, name))
-        assert recipe == Recipe(lr=knobs["lr"], epochs=6, batch_size=64), name
-        assert options.get("warmup") == knobs.get("warmup")
-        assert options.get("full_pass", False) == (name == "maestro_full_pass")
-    assert given["maestro"][1] == {"lambda_gl": 0.0}
+    for name in names:
+        tuned = run.tuned(tuned_as.get(name, name))
+        assert given[name] == Plan(lr=tuned["lr"], epochs=6, batch_size=64, warmup=tuned.get("warmup", 1)), name
     monkeypatch.setattr(experiments, "LENET", dict(datasets=["fashion_mnist"], host="lenet", train_size=8))
     experiments.validation_score("dense", {"lr": 0.123}, seed=1000)
-    assert given["dense"][0].lr == 0.123
+    assert given["dense"].lr == 0.123
     experiments.validation_score("maestro", {"lr": 0.0123, "lambda_gl": 7e-4}, seed=1000)
-    assert (given["maestro"][0].lr, given["maestro"][1]) == (0.0123, {"lambda_gl": 7e-4})
+    assert (given["maestro"].lr, given["maestro"].lambda_gl) == (0.0123, 7e-4)
 
 
 def test_the_linear_experiments_tell_ordered_factors_from_plain_ones() -> None:

@@ -1,4 +1,4 @@
-"""The hosts: a perceptron for 8 x 8 digits, LeNet for 28 x 28 images, and ResNet18 with batch norm."""
+"""Small image networks that methods are applied to: a perceptron for 8 x 8 digits, LeNet, ResNet18 with batch norm."""
 
 from __future__ import annotations
 
