@@ -38,7 +38,7 @@ from methods.dl_theory.information import (
 )
 from methods.dl_theory.ntk import batched_ntk, empirical_ntk, relative_change
 from methods.dl_theory.recursions import kernel_recursion, ntk_recursion, vertex_recursion
-from methods.dl_theory.training import Networks, gradient_descent
+from methods.shared.networks import Networks, gradient_descent
 
 __all__ = [
     "ACTIVATIONS",

@@ -11,9 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from methods.dl_theory.activations import ACTIVATIONS, Activation
-from methods.dl_theory.criticality import critical_point
-from methods.dl_theory.training import Networks
+from methods.dl_theory.activations import Activation
+from methods.shared.networks import Networks
 
 # C_W a fifth off the critical 2 and 1, to either side
 OFF_CRITICAL = {"relu": (1.6, 2.4), "tanh": (0.8, 1.2)}
@@ -41,15 +40,3 @@ def plain_rates(widths: list[int]) -> tuple[Tensor, Tensor]:
 def infinite_width_vertex(K: Tensor) -> Tensor:
     """The four-point vertex of the null model: 0 in every layer of K."""
     return torch.zeros_like(K)
-
-
-def relu_networks(init: str, widths: list[int], nets: int) -> Networks:
-    """ReLU networks as one contender draws them: `critical`, `small_weights`, `large_weights`, or PyTorch's default.
-
-    `torch_default` and `plain_sgd` draw alike and differ in the rates that they train with.
-    """
-    sigma = ACTIVATIONS["relu"]
-    if init in ("torch_default", "plain_sgd"):
-        return torch_default(sigma, widths, nets)
-    C_W = {"critical": critical_point(sigma).C_W, **FAR_OFF}[init]
-    return Networks.draw(sigma, widths, nets, 0.0, C_W)

@@ -7,16 +7,18 @@ without a data set look at one input, of which the theory knows nothing but its 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 import datasets
-from assay.experiment import Run, experiment
+from assay.experiment import MethodRows, Run, experiment
 from methods.dl_theory.activations import ACTIVATIONS, Activation
-from methods.dl_theory.baselines import OFF_CRITICAL, infinite_width_vertex, plain_rates, relu_networks
+from methods.dl_theory.baselines import OFF_CRITICAL, infinite_width_vertex
 from methods.dl_theory.closed_forms import metric_variance, rectifier_log_variance, vertex_slope
-from methods.dl_theory.criticality import critical_point, depth_scaled_rates, kernel_decay
+from methods.dl_theory.contenders import CONTENDERS, Recipe, train
+from methods.dl_theory.criticality import critical_point, kernel_decay
 from methods.dl_theory.ensembles import (
     distance_chain,
     metric_chain,
@@ -35,15 +37,8 @@ from methods.dl_theory.information import (
 )
 from methods.dl_theory.ntk import batched_ntk, relative_change
 from methods.dl_theory.recursions import kernel_recursion, ntk_recursion, vertex_recursion
-from methods.dl_theory.training import (
-    Networks,
-    Task,
-    best_by_validation,
-    gradient_descent,
-    half_squares,
-    unit_rows,
-    width_of,
-)
+from methods.dl_theory.training import Task, unit_rows, width_of
+from methods.shared.networks import Networks, gradient_descent, half_squares
 
 NTK_EXAMPLES = 24  # of two classes
 NTK_STEPS = 60
@@ -332,14 +327,21 @@ def deep_training(run: Run, depths: list[int], n: int, steps: int, lrs: list[flo
     """
     task = Task.of(datasets.load(run.dataset), run.device)
     for depth in depths:
-        scaled = depth_scaled_rates(critical_point("relu"), depth)
-        widths = [task.test[0].shape[1], *[n] * (depth - 1), task.classes]
-        for name in ("critical", "small_weights", "large_weights", "torch_default", "plain_sgd"):
-            rates = plain_rates(widths) if name == "plain_sgd" else scaled
+        for name, contender in CONTENDERS.items():
             with run.method(name, depth=depth) as m:
-                networks = relu_networks(name, widths, len(lrs)).to(run.device)
-                for metric, value in best_by_validation(networks, task, rates, lrs, steps, nets=1).items():
-                    m[metric] = value
+                recipe = replace(contender.recipe, depth=depth, width=n, steps=steps, lrs=tuple(lrs))
+                trained(m, name, task, recipe)
+
+
+def trained(m: MethodRows, name: str, task: Task, recipe: Recipe) -> dict[str, float]:
+    """Train a contender, and record what validation chose and what that took."""
+    networks, found = train(name, task, recipe)
+    for metric, value in found.items():
+        m[metric] = value
+    parameters = sum(parameter[0].numel() for parameter in networks.parameters())
+    for metric, value in (("parameters", parameters), ("steps", recipe.steps), ("trials", len(recipe.lrs))):
+        m.record(metric, value, evidence="counted")
+    return found
 
 
 @experiment(
@@ -354,21 +356,13 @@ def aspect_ratio(run: Run, weights: int, depths: list[int], steps: int, lrs: lis
     """Test accuracy of critical networks with a fixed number of weights, from wide and shallow to narrow and deep."""
     task = Task.of(datasets.load(run.dataset), run.device)
     for name in ("relu", "tanh"):
-        sigma, point = ACTIVATIONS[name], critical_point(name)
         ratios, found = [], []
         for depth in depths:
             with run.method("critical", activation=name, depth=depth) as m:
-                n_in = task.test[0].shape[1]
-                n = width_of(weights, depth, n_in, task.classes)
-                widths = [n_in, *[n] * (depth - 1), task.classes]
-                networks = Networks.draw(sigma, widths, len(lrs) * nets, point.C_b, point.C_W).to(run.device)
-                rates = depth_scaled_rates(point, depth)
-                result = best_by_validation(networks, task, rates, lrs, steps, nets)
-                for metric, value in result.items():
-                    m[metric] = value
+                n = width_of(weights, depth, task.test[0].shape[1], task.classes)
+                found.append(trained(m, "critical", task, Recipe(depth, n, steps, tuple(lrs), nets, name)))
                 m.record("ratio", depth / n, evidence="counted")
                 ratios.append(depth / n)
-                found.append(result)
         with run.method("critical", activation=name) as m:
             m.curve("accuracy_by_ratio", x=ratios, y=[r["accuracy"] for r in found], x_name="ratio", unit="%")
             chosen = max(range(len(depths)), key=lambda i: found[i]["validation_accuracy"])

@@ -12,7 +12,7 @@ from methods.dl_theory.ensembles import metric_chain, weight_matrix_chain
 from methods.dl_theory.information import mixture_information
 from methods.dl_theory.ntk import batched_ntk
 from methods.dl_theory.recursions import kernel_recursion, vertex_recursion
-from methods.dl_theory.training import Networks, cross_entropy, gradient_descent
+from methods.shared.networks import Networks, cross_entropy, gradient_descent
 
 RELU, TANH = ACTIVATIONS["relu"], ACTIVATIONS["tanh"]
 

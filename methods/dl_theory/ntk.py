@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
 from methods.dl_theory.criticality import linear_layers
-from methods.dl_theory.training import Networks
 from methods.shared.checks import check_numbers
+from methods.shared.networks import Networks
 
 
 def empirical_ntk(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from methods import dl_theory as dl
-from methods.dl_theory.training import half_squares
+from methods.shared.networks import half_squares
 from tests.methods.unusual import assert_takes_or_refuses
 
 RELU, TANH = dl.ACTIVATIONS["relu"], dl.ACTIVATIONS["tanh"]

@@ -36,7 +36,8 @@ from methods.dl_theory import (
 from methods.dl_theory.baselines import plain_rates, torch_default
 from methods.dl_theory.ensembles import distance_chain, preactivation_chain, relative_variance
 from methods.dl_theory.information import leading_information, log_normal_metric
-from methods.dl_theory.training import Task, accuracy, cross_entropy, half_squares, unit_rows
+from methods.dl_theory.training import Task, unit_rows
+from methods.shared.networks import accuracy, cross_entropy, half_squares
 
 LINEAR, RELU, TANH = (ACTIVATIONS[name] for name in ("linear", "relu", "tanh"))
 

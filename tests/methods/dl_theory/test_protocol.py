@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -14,9 +13,17 @@ from torch import Tensor
 import datasets
 from assay.experiment import Run, seed_everything
 from datasets.images import Images
-from methods.dl_theory import ACTIVATIONS, Networks, batched_ntk, experiments, gradient_descent, metric_chain
-from methods.dl_theory.training import Task, accuracy, best_by_validation, cross_entropy
-from tests.methods.blindness import experiments as experiments_of_paper
+from methods.dl_theory import (
+    ACTIVATIONS,
+    Networks,
+    batched_ntk,
+    contenders,
+    experiments,
+    gradient_descent,
+    metric_chain,
+)
+from methods.dl_theory.training import Task, best_by_validation
+from methods.shared.networks import accuracy, cross_entropy
 from tests.methods.blindness import run_small
 
 
@@ -89,7 +96,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         given.append(dict(variances=variances, shapes=shapes, rates=[r.tolist() for r in rates], lrs=lrs, steps=steps))
         return plain(networks, task, rates, lrs, steps, nets)
 
-    monkeypatch.setattr(experiments, "best_by_validation", seen)
+    monkeypatch.setattr(contenders, "best_by_validation", seen)
     return given
 
 
@@ -188,27 +195,3 @@ def test_information_is_that_of_wide_networks_where_its_leading_term_holds_and_o
     for at in ("peak", "four_peaks", "sixteen_peaks"):
         exact = values(run, "information", "log_normal", at=at)
         assert values(run, "information", "networks", at=at) == pytest.approx(exact, rel=0.3)
-
-
-RANDOM: dict[str, dict[str, Any]] = {
-    "fluctuations": dict(widths=[20], nets=50), "exact_width": dict(n=20, layers=[2, 10], nets=50),
-    "full_weights": dict(n=8, depth=3, nets=50), "universality": dict(n=20, depth=3, nets=50),
-    "off_criticality": dict(n=20, depth=3, nets=20), "skip_connections": dict(n=20, depth=3, nets=50, gammas=[0.5]),
-    "mutual_information": dict(wide=20, n=50, nets=50), "ntk_at_initialisation": dict(nets=50, shapes=[[8, 3]]),
-    "ntk_change": dict(dataset="digits", widths=[8], depths=[2], nets=1),
-    "deep_training": dict(dataset="digits", depths=[2], n=8, steps=5, lrs=[1.0]),
-    "aspect_ratio": dict(dataset="digits", weights=1_000, depths=[2, 3], steps=5, lrs=[1.0], nets=1),
-}  # fmt: skip
-
-
-def test_every_replicate_of_every_experiment_draws_networks_of_its_own() -> None:
-    exact = {"constants", "power_laws"}
-    assert {*RANDOM, *exact} == experiments_of_paper("dl_theory").keys()
-    for name, parameters in RANDOM.items():
-        first, again, second = (
-            [row.value for row in seeded_run(name, seed, **parameters).rows if row.metric != "wall_s"]
-            for seed in (0, 0, 1)
-        )
-        assert first == again, name
-        assert first != second, name
-        assert all(value is None or math.isfinite(value) for value in first), name
