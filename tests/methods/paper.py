@@ -40,7 +40,6 @@ from assay.experiment import Experiment, seed_everything
 from tests.methods.blindness import experiments
 
 EVERY = sorted(path.parent.name for path in (assay.ROOT / "methods").glob("*/paper.yaml"))
-PAPERS = [slug for slug in EVERY if (assay.ROOT / "methods" / slug / "contenders.py").exists()]
 LENGTHS = ("epochs", "steps", "rounds", "pairs", "trials", "patience", "repeats", "warmup")
 SMALLEST = 2
 

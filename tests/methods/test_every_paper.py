@@ -20,14 +20,13 @@ from assay.card import load_card
 from tests.methods.blindness import assert_blind, experiments, rows_of, run_small
 from tests.methods.claims import assert_claims_find_rows
 from tests.methods.docstring import calls_of, run_lines
-from tests.methods.paper import EVERY, PAPERS, Paper, numbers_of
+from tests.methods.paper import EVERY, Paper, numbers_of
 from tests.methods.unusual import assert_takes_or_refuses
 
-with_contenders = pytest.mark.parametrize("slug", PAPERS)
 every = pytest.mark.parametrize("slug", EVERY)
 
 
-@with_contenders
+@every
 def test_every_experiment_is_blind_seeded_fair_and_gives_every_claim_its_rows(slug: str) -> None:
     paper = Paper(slug)
     with paper.made_small():
@@ -70,7 +69,7 @@ def assert_equal_budgets(slug: str, experiment: str, rows: list[Any]) -> None:
             )
 
 
-@with_contenders
+@every
 def test_every_contender_is_a_method_of_the_card(slug: str) -> None:
     contenders = importlib.import_module(f"methods.{slug}.contenders").CONTENDERS
     unknown = set(contenders) - set(load_card(Paper.card_path(slug)).methods)
@@ -82,7 +81,7 @@ def test_every_contender_is_a_method_of_the_card(slug: str) -> None:
             assert not missing, f"{slug} {name}: searches {', '.join(missing)}, which its recipe does not have"
 
 
-@with_contenders
+@every
 def test_every_field_of_a_recipe_changes_the_fit_and_so_does_the_seed(slug: str) -> None:
     paper = Paper(slug)
     for name, recipe in paper.recipes().items():
