@@ -181,6 +181,11 @@ class Card(Strict):
         """What tables call the paper."""
         return self.short or self.title
 
+    @property
+    def shown_files(self) -> list[Path]:
+        """What the paper's page is made from beside its results: the card, and how to import and run the paper."""
+        return [self.path, *(self.path.parent / name for name in ("__init__.py", "__main__.py", f"{self.slug}.py"))]
+
     def headlines(self) -> list[str]:
         """The claims that stand for the paper: those of `headline`, else the first that the paper makes."""
         return list(self.headline) or [i for i, claim in self.claims.items() if claim.of == "paper"][:1]

@@ -230,8 +230,11 @@ def report(slugs: Slugs = None) -> None:
         return
     names = data_sets().names() if has_data_sets() else []
     descriptions = {name: data_sets().info(name).description for name in names}
+    sources = {
+        slug: [*(result_path(ROOT, p, slug) for p in PROFILES), *card.shown_files] for slug, card in cards.items()
+    }
     with steps("report", len(cards)) as advance:
-        pages = write_site(cards, results, found, ROOT / "site", advance, problems.named, descriptions)
+        pages = write_site(cards, results, found, ROOT / "site", advance, problems.named, descriptions, sources)
     say(out, f"{pages} pages: {ROOT / 'site' / 'index.html'}")
 
 

@@ -66,10 +66,11 @@ def _root_stages(root: Path, cards: dict[str, Card]) -> dict[str, Any]:
         "metrics": [f"results/quick/metrics/{slug}.json" for slug in cards],
         "plots": [{f"results/quick/plots/{name}": {"x": "x", "y": "y", "template": name}} for name in PLOTS],
     }
+    shown = _relative(root, (file for card in cards.values() for file in card.shown_files if file.is_file()))
     stages["report"] = {
         "cmd": "python -m assay --exit-zero report",
-        "deps": [*results, *committed, *cards_of, *judging, *_there(root, "assay/report")],
-        "outs": [{"site": {"cache": False}}],
+        "deps": [*results, *committed, *shown, *judging, *_there(root, "assay/report")],
+        "outs": [{"site": {"cache": False, "persist": True}}],
     }
     return stages
 

@@ -28,6 +28,7 @@ from assay.report.downloads import rows_csv, svg_file, verdict_files
 from assay.report.figures import Drawing, draw_all
 from assay.report.numbers import MINUS, byte_text, duration_text, number
 from assay.report.picture import mark_text
+from assay.report.stamps import Stamps, code_digest, digest_of
 from assay.report.tables import Summary, Table, measurement_tables, scalar_text
 from assay.report.view import ClaimView, claim_views
 from assay.verdict import Verdict, expected_false
@@ -67,14 +68,16 @@ def write_site(
     advance: Callable[[], None] = lambda: None,
     guard: Callable[[str], AbstractContextManager[object]] = nullcontext,
     descriptions: Mapping[str, str] | None = None,
+    sources: Mapping[str, Sequence[Path]] | None = None,
 ) -> int:
     """Write the pages under `out_dir`; how many there are. `advance` is called after each paper's.
 
-    The same arguments give the same bytes.
+    The same arguments give the same bytes. A paper whose files and verdicts are those of its page is not drawn again.
 
     Args:
         guard: each page of a paper or a data set is made inside `guard(name)`, which may keep its error from the rest.
         descriptions: a sentence about each data set, by name.
+        sources: slug -> the files that the page of a paper is made from; without them every page is drawn.
 
     Raises:
         RecordError: a slug cannot be a file's name.
@@ -90,7 +93,7 @@ def write_site(
 
     def keep(files: Mapping[str, str]) -> None:
         for name, text in files.items():
-            write_atomically(out_dir / name, text)
+            write_if_other(out_dir / name, text)
             written.add(name)
 
     keep({"index.html": pages.index(cards, results, views, topics, list(data)),
@@ -105,19 +108,38 @@ def write_site(
             text = pages.data(name, papers, (descriptions or {}).get(name, ""))
             found = [verdict for verdict in verdicts if (verdict.paper, verdict.claim, verdict.profile) in shown]
             keep({f"data/{name}.html": text, **verdict_files(f"data/{name}", found)})
+    stamps, code = Stamps(out_dir), code_digest(HERE.parent)
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
         measured_on = [name for name, papers in data.items() if any(paper.card.slug == slug for paper in papers)]
-        with guard(f"the page of {slug}"):
-            keep(pages.paper_files(card, own, runs, measured_on, verdicts))
+        judged = [verdict for verdict in verdicts if verdict.paper == slug]
+        made_from = digest_of((sources or {}).get(slug, ()), code, pages.latest, measured_on, judged)
+        if sources is not None and (unchanged := stamps.kept(slug, made_from)):
+            written.update(unchanged)
+        else:
+            with guard(f"the page of {slug}"):
+                files = pages.paper_files(card, own, runs, measured_on, verdicts)
+                keep(files)
+                stamps.drawn(slug, made_from, files)
         advance()
+    stamps.save()
     failed = {slug for slug in cards if f"papers/{slug}.html" not in written}  # what they had before is kept
     for folder in ("papers", "topics", "data"):
         for path in (out_dir / folder).glob("*.*"):
             if f"{folder}/{path.name}" not in written and path.name.partition(".")[0] not in failed:
                 path.unlink()
     return sum(name.endswith(".html") for name in written)
+
+
+def write_if_other(path: Path, text: str) -> None:
+    """So that a file's time says when it has changed."""
+    try:
+        if path.read_text(encoding="utf-8") == text:
+            return
+    except (OSError, UnicodeDecodeError):
+        pass
+    write_atomically(path, text)
 
 
 def write_paper(
@@ -136,7 +158,7 @@ class _Pages:
     """The templates, with the style and the script that they carry."""
 
     def __init__(self, latest: str) -> None:
-        self.style = _compact_style(HERE / "static" / "site.css")
+        self.style, self.latest = _compact_style(HERE / "static" / "site.css"), latest
         self._templates = environment()
         self._templates.globals.update(
             style=self.style, icon=_ICON, latest=latest, tones=views_of.TONES, weak_sources=views_of.WEAK_SOURCES,
