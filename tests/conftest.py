@@ -10,7 +10,7 @@ import pytest
 from tests.checkout import Checkout
 
 # Before anything imports torch: small tests lose more by waking threads than they gain, above all on a busy machine.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

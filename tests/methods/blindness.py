@@ -20,7 +20,7 @@ import torch
 
 import assay
 import datasets
-from assay.experiment import Experiment, Run, experiments_of
+from assay.experiment import Experiment, Run, experiments_of, seed_everything
 from datasets.temporal import EventStream
 from methods.shared import training as shared_training
 
@@ -36,6 +36,7 @@ def run_small(slug: str, name: str, *, seed: int = 0, dataset: str | None = None
     found = experiments(slug)[name]
     smallest = next(profile for profile in ("quick", "standard", "gpu") if profile in found.profiles)
     run = Run(name, smallest, seed, dataset, timed=found.timed, folder=assay.ROOT / "methods" / slug)
+    seed_everything(seed)  # as a worker does
     found.function(run, **{**found.parameters(smallest), **parameters})
     return run
 
