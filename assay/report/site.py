@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from markupsafe import Markup, escape
 from assay.card import PROFILES, SLUG, Card, Profile
 from assay.errors import RecordError
 from assay.record import Result, ended_alike, write_atomically
+from assay.remembered import Remembered, digest_of, digest_of_code, digest_of_files
 from assay.report import looks, overview
 from assay.report import view as views_of
 from assay.report.budgets import COLUMNS as BUDGET_COLUMNS
@@ -28,12 +30,13 @@ from assay.report.downloads import rows_csv, svg_file, verdict_files
 from assay.report.figures import Drawing, draw_all
 from assay.report.numbers import MINUS, byte_text, duration_text, number
 from assay.report.picture import mark_text
-from assay.report.stamps import Stamps, code_digest, digest_of
 from assay.report.tables import Summary, Table, measurement_tables, scalar_text
 from assay.report.view import ClaimView, claim_views
 from assay.verdict import Verdict, expected_false
 
 HERE = Path(__file__).resolve().parent
+STAMPS = ".stamps.json"  # beside the pages: what those of each paper were made from
+DRAWN_WITH = ("jinja2", "markupsafe", "matplotlib", "numpy")
 MEANINGS = {
     "reproduced": "The whole interval meets the bar.",
     "direction only": "The effect is there, but not shown to be as large as the bar asks.",
@@ -108,20 +111,22 @@ def write_site(
             text = pages.data(name, papers, (descriptions or {}).get(name, ""))
             found = [verdict for verdict in verdicts if (verdict.paper, verdict.claim, verdict.profile) in shown]
             keep({f"data/{name}.html": text, **verdict_files(f"data/{name}", found)})
-    stamps, code = Stamps(out_dir), code_digest(HERE.parent)
+    stamps = Remembered(out_dir / STAMPS)
+    drawn_by = digest_of(digest_of_code(HERE.parent), *(metadata.version(name) for name in DRAWN_WITH), pages.latest)
     for slug, card in cards.items():
         own = [view for view in views if view.card.slug == slug]
         runs = [results[slug, profile] for profile in reversed(PROFILES) if (slug, profile) in results]
         measured_on = [name for name, papers in data.items() if any(paper.card.slug == slug for paper in papers)]
         judged = [verdict for verdict in verdicts if verdict.paper == slug]
-        made_from = digest_of((sources or {}).get(slug, ()), code, pages.latest, measured_on, judged)
-        if sources is not None and (unchanged := stamps.kept(slug, made_from)):
+        key = digest_of(drawn_by, digest_of_files((sources or {}).get(slug, ())), repr((measured_on, judged)))
+        unchanged = (stamps.get(slug, key) if sources else None) or {}
+        if unchanged and all(digest_of_files([out_dir / name]) == digest for name, digest in unchanged.items()):
             written.update(unchanged)
         else:
             with guard(f"the page of {slug}"):
                 files = pages.paper_files(card, own, runs, measured_on, verdicts)
                 keep(files)
-                stamps.drawn(slug, made_from, files)
+                stamps.put(slug, key, {name: digest_of_files([out_dir / name]) for name in files})
         advance()
     stamps.save()
     failed = {slug for slug in cards if f"papers/{slug}.html" not in written}  # what they had before is kept

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from assay.report import site
-from assay.report.stamps import NAME
 from assay.verdict import Verdict
 from tests.assay.report.example import Example
 
@@ -42,7 +41,7 @@ def drawn(example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nothing_is_drawn_where_nothing_changed_and_no_file_is_written(drawn: Drawn, tmp_path: Path) -> None:
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*.*") if path.name != NAME}
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "site").rglob("*.*") if path.name != site.STAMPS}
     assert drawn() == set()
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
@@ -59,7 +58,7 @@ def test_a_changed_result_or_verdict_draws_its_own_page(drawn: Drawn, example: E
 @pytest.mark.parametrize("damage", ["lost", "edited", "half a stamp", "no stamp"])
 def test_what_was_lost_or_edited_is_drawn_again(drawn: Drawn, example: Example, tmp_path: Path, damage: str) -> None:
     one, *_ = example.cards
-    page, stamps = tmp_path / "site" / "papers" / f"{one}.html", tmp_path / "site" / NAME
+    page, stamps = tmp_path / "site" / "papers" / f"{one}.html", tmp_path / "site" / site.STAMPS
     text = page.read_text()
     if damage == "lost":
         page.unlink()
@@ -74,14 +73,5 @@ def test_what_was_lost_or_edited_is_drawn_again(drawn: Drawn, example: Example, 
 
 
 def test_another_template_draws_every_page(drawn: Drawn, example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(site, "code_digest", lambda package: "other code")
+    monkeypatch.setattr(site, "digest_of_code", lambda *places: "other code")
     assert drawn() == set(example.cards)
-
-
-def test_the_code_that_draws_is_part_of_every_stamp(tmp_path: Path) -> None:
-    (tmp_path / "templates").mkdir()
-    template = tmp_path / "templates" / "paper.html"
-    template.write_text("<p>")
-    before = site.code_digest(tmp_path)
-    template.write_text("<p >")
-    assert site.code_digest(tmp_path) != before
