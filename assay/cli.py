@@ -250,10 +250,13 @@ def scoreboard() -> None:
 @app.command()
 def pipeline(check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False) -> None:
     """Write dvc.yaml, params.json and pipelines/gpu/dvc.yaml from the cards and their experiments."""
+    _pipeline(_cards(), check)
+
+
+def _pipeline(cards: dict[str, Card], check: bool) -> None:
     from assay.pipeline import pipelines
     from assay.record import write_atomically
 
-    cards = _cards()
     if problems.any_named():
         raise JobError("dvc.yaml has a stage for each paper: mend the cards that are named above first")
     for name, text in pipelines(ROOT, cards).items():
@@ -393,7 +396,7 @@ def check(
     if not slugs:
         with problems.named("pipelines"):
             if (ROOT / "dvc.yaml").exists() or ROOT == HOME:
-                pipeline(check=True)
+                _pipeline(cards, check=True)
     broken = 0
     for slug, card in cards.items():
         jobs = unfinished(card, profile)

@@ -83,9 +83,13 @@ def _of(card: Card, profile: Profile) -> _Judged:
 
 def key_of(card: Card, profile: Profile) -> str:
     """Digest of all that the verdicts of a card in a profile are made of."""
-    versions = [importlib.metadata.version(name) for name in ("numpy", "scipy")]
-    return digest_of(digest_of_code(*CODE), *versions, card.model_dump_json(),
+    return digest_of(digest_of_code(*CODE), *_versions(), card.model_dump_json(),
                      digest_of_files([card.path, result_path(ROOT, profile, card.slug)]))  # fmt: skip
+
+
+@functools.cache
+def _versions() -> list[str]:
+    return [importlib.metadata.version(name) for name in ("numpy", "scipy")]
 
 
 @functools.cache

@@ -7,6 +7,7 @@ the cards, so that it is never stale. `pipelines/gpu/dvc.yaml` does the same for
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -136,5 +137,11 @@ def _files(place: Path) -> list[Path]:
 
 def _relative(root: Path, paths: Iterable[Path]) -> list[str]:
     """Places of files of the project; Assay's own, where it is installed elsewhere, are no dependency."""
-    found = [path.resolve() for path in paths]
-    return sorted(str(path.relative_to(root.resolve())) for path in found if path.is_relative_to(root.resolve()))
+    root = root.resolve()
+    return sorted(str(path.relative_to(root)) for path in map(_resolved, paths) if path.is_relative_to(root))
+
+
+@functools.cache
+def _resolved(path: Path) -> Path:
+    """Of a file that many papers use, once."""
+    return path.resolve()
