@@ -105,9 +105,10 @@ def of_51_papers(checkout: Checkout) -> None:
     for slug in (f"paper_{index}" for index in range(51)):
         checkout.write(f"results/quick/{slug}.json", "{}")
         checkout.write(f"results/quick/metrics/{slug}.json", "{}")
-    checkout.write("site/index.html", "")
-    dvc(checkout, "commit", "--force", "--quiet")
-    repro(checkout)
+    for place in ("results/quick/plots/lines/none.csv", "results/quick/plots/bars/none.csv", "site/index.html"):
+        checkout.write(place, "")
+    done = dvc(checkout, "commit", "--force", "--quiet")
+    assert done.returncode == 0, done.stderr
 
 
 def test_with_51_papers_a_paper_depends_on_nothing_of_another(checkout: Checkout) -> None:

@@ -87,7 +87,7 @@ def test_hyper_parameters_are_chosen_by_validation_on_split_0_and_shared_by_all_
 
     monkeypatch.setattr(contenders, "train", pretend)
     found = [select(run_on("directed_cyclic", seed, tmp_path), DIRECTED, GRID) for seed in (1, 0, 2)]
-    assert found == [good] * 3
+    assert found == [(good, 12)] * 3
     assert len(seen) == 12
     assert set(seen) == {tuple(load_tasks(run_on("directed_cyclic"), [0], reduce=True)[0].masks.val.tolist())}
 

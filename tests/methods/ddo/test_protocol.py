@@ -209,7 +209,6 @@ def test_a_search_of_rates_goes_on_from_the_best_of_the_round_before(monkeypatch
     monkeypatch.setattr(
         "methods.ddo.contenders.continue_mle",
         lambda model, *rest: (starts.append(model), continue_mle(model, *rest))[1],
-        lambda model, *rest: (starts.append(model), continue_mle(model, *rest))[1],
     )
     torch.manual_seed(0)
     density, model = GaussianMixture.ring(), frozen(EDM(PointMLP(4)))
