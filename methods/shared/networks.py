@@ -33,7 +33,11 @@ class Networks:
         cls, sigma: Callable[[Tensor], Tensor], widths: list[int], nets: int, C_b: float, C_W: float,
         generator: torch.Generator | None = None,
     ) -> Networks:  # fmt: skip
-        """W ~ N(0, C_W / n_in), b ~ N(0, C_b), float32. widths: n_0, n_1, ..., n_L."""
+        """W ~ N(0, C_W / n_in), b ~ N(0, C_b), float32. widths: n_0, n_1, ..., n_L.
+
+        Raises:
+            ValueError, TypeError: no network, no layer, a width below 1, or a variance below 0.
+        """
         check_sizes("Networks.draw", nets=nets, layers=len(widths) - 1, narrowest=min(widths, default=0))
         check_numbers("Networks.draw", least=0.0, C_b=C_b, C_W=C_W)
         weights, biases = [], []
