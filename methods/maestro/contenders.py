@@ -39,7 +39,7 @@ class Plan(Recipe):
 
 
 # By host; the paper's for ResNet18. LeNet's learning rates are tuned (`tuned.json`), the perceptron's is one for all.
-HOSTS = {
+RECIPES = {
     "mlp": Plan(lr=0.02, epochs=10, batch_size=32, warmup=3),
     "lenet": Plan(lr=0.01, epochs=6, batch_size=64),
     "resnet18": Plan(lr=0.1, epochs=30, weight_decay=1e-4, decay=True, warmup=10),
@@ -52,13 +52,13 @@ def _factors(dense: nn.Module, plan: Plan) -> nn.Module:
 
 
 CONTENDERS = {
-    "dense": Contender(lambda dense, plan: copy.deepcopy(dense), HOSTS, dict(lr=RATES)),
-    "plain_factorised": Contender(_factors, HOSTS, dict(lr=RATES)),
-    "separate": Contender(_factors, HOSTS, less="has the learning rate that is found for plain_factorised"),
-    "pufferfish": Contender(lambda dense, plan: pufferfish_form(dense), HOSTS, dict(lr=RATES, warmup=[1, 2, 3])),
-    "maestro": Contender(_factors, HOSTS, dict(lr=RATES, lambda_gl=[0, 1e-5, 8e-5, 6.4e-4])),
-    "maestro_chosen": Contender(_factors, HOSTS, dict(lr=RATES)),
-    "maestro_full_pass": Contender(_factors, HOSTS, dict(lr=RATES)),
+    "dense": Contender(lambda dense, plan: copy.deepcopy(dense), RECIPES, dict(lr=RATES)),
+    "plain_factorised": Contender(_factors, RECIPES, dict(lr=RATES)),
+    "separate": Contender(_factors, RECIPES, less="has the learning rate that is found for plain_factorised"),
+    "pufferfish": Contender(lambda dense, plan: pufferfish_form(dense), RECIPES, dict(lr=RATES, warmup=[1, 2, 3])),
+    "maestro": Contender(_factors, RECIPES, dict(lr=RATES, lambda_gl=[0, 1e-5, 8e-5, 6.4e-4])),
+    "maestro_chosen": Contender(_factors, RECIPES, dict(lr=RATES)),
+    "maestro_full_pass": Contender(_factors, RECIPES, dict(lr=RATES)),
 }
 """What builds the form that is trained. `maestro` is tuned with a lasso at Pufferfish's size, `maestro_chosen` at full
 rank without one."""

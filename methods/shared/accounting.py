@@ -58,6 +58,7 @@ def reached_parameters(loss: Tensor) -> set[Tensor]:
 
 
 def parameter_count(model: nn.Module) -> int:
+    """All parameters, trained or not."""
     return sum(p.numel() for p in model.parameters())
 
 

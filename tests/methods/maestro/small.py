@@ -52,7 +52,7 @@ def made_small() -> Iterator[None]:
         m.record(f"{options.get('prefix', '')}weights", sum(numbers_of(model)))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(contenders.HOSTS, "mlp", replace(contenders.HOSTS["mlp"], epochs=2, warmup=1))
+        patch.setitem(contenders.RECIPES, "mlp", replace(contenders.RECIPES["mlp"], epochs=2, warmup=1))
         patch.setattr(study, "VALIDATION", 60)
         patch.setattr(study.Study, "record", with_weights)
         yield

@@ -47,7 +47,7 @@ SEED = 3
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(contenders.HOSTS, "mlp", SHORT)
+    monkeypatch.setitem(contenders.RECIPES, "mlp", SHORT)
     monkeypatch.setattr(studies, "VALIDATION", 60)
 
 
